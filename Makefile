@@ -1,0 +1,41 @@
+# make demo    see it work
+# make check   while working: lint and the fast tests
+# make test    before a change is done: everything, with real brokers
+
+PYTHON ?= python3
+# Compiled modules are kept: compiling the tests anew each time would be a third of `make check`.
+unexport PYTHONDONTWRITEBYTECODE
+BIN := .venv/bin
+
+.PHONY: .venv demo check lint test clean
+
+.venv: .venv/ready-dev
+
+# .venv/ready-EXTRA: the environment holds what the extra of that name in pyproject.toml asks for.
+.venv/ready-%: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Fogline needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv ..."
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --editable '.[$*]'
+	@touch $@
+
+demo: .venv/ready-demo
+	$(BIN)/coord demo
+
+check: .venv/ready-dev
+	$(BIN)/ruff check
+	$(BIN)/python -m pytest -q --numprocesses auto -m "not broker and not e2e"
+
+lint: .venv/ready-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: .venv/ready-dev
+	tests/install-real-parts.sh
+	$(MAKE) lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,62 @@
+"""What the operator decides about an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fogline.wire.channel import require_loopback, split_address
+from fogline.wire.terms import NAME, ErrorKind, FoglineError
+
+LAYERS = ("edge", "fog", "cloud")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of one run of the agent."""
+
+    coordinator: str
+    """HOST:PORT that is dialled."""
+    name: str
+    """What the node is called in the cluster."""
+    layer: str
+    """`edge`, `fog` or `cloud`."""
+    state_dir: Path
+    """Everything the agent keeps lies in here."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """For placement constraints."""
+    address: str = ""
+    """Where other nodes reach this one; empty: the address it has towards the coordinator."""
+    insecure: bool = False
+    """Accept a connection without TLS to another machine."""
+    tied: bool = False
+    """End with the parent process, and end every stage first."""
+
+    def validate(self) -> None:
+        """Raise FoglineError for the first value that cannot be."""
+        split_address(self.coordinator)
+        require_loopback(self.coordinator, insecure=self.insecure)
+        if not NAME.fullmatch(self.name):
+            raise _invalid(f"--name {self.name!r} is not a node name: letters, digits, - and _, at most 63")
+        if self.layer not in LAYERS:
+            raise _invalid(f"--layer {self.layer!r} is not one of {', '.join(LAYERS)}")
+        if self.state_dir.exists() and not self.state_dir.is_dir():
+            raise _invalid(f"--state-dir {self.state_dir} is a file; name a folder")
+
+
+def parse_labels(given: list[str]) -> dict[str, str]:
+    """`k=v` pairs. Raises FoglineError for anything else and for a key given twice."""
+    labels: dict[str, str] = {}
+    for pair in given:
+        key, equals, value = pair.partition("=")
+        if not equals or not key or not value:
+            raise _invalid(f"--label {pair!r} is not KEY=VALUE, for example --label site=north")
+        if key in labels:
+            raise _invalid(f"--label {key} is given twice")
+        labels[key] = value
+    return labels
+
+
+def _invalid(sentence: str) -> FoglineError:
+    return FoglineError(ErrorKind.INVALID_ARGUMENT, sentence)

@@ -1,0 +1,41 @@
+"""What an agent sees of a copy, as it is told to the coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fogline.agent.core.desired import CopyKey
+from fogline.wire.terms import CopyState
+
+
+@dataclass(frozen=True)
+class StageSeen:
+    """One stage of a copy, as its process counts it."""
+
+    name: str
+    counters: Mapping[str, int] = field(default_factory=dict)
+    p50_s: float = 0.0
+    p99_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class CopySeen:
+    """One copy."""
+
+    key: CopyKey
+    state: CopyState
+    reason: str = ""
+    pid: int = 0
+    restarts: int = 0
+    stages: tuple[StageSeen, ...] = ()
+    progress: str = ""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Every copy of the node, and the desired state that they answer to."""
+
+    copies: tuple[CopySeen, ...]
+    epoch: int
+    generation: int

@@ -1,0 +1,112 @@
+"""Composition root: builds the agent, starts it in order, stops it in reverse.
+
+Start:  lock -> store -> supervisor (adopts what runs, starts what its own disk says) -> session (dials)
+Stop:   session -> [tied: every stage drained and ended] -> supervisor -> store -> lock
+Without `--tied` the stages stay when the agent ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fogline.agent import translate
+from fogline.agent.config import Config
+from fogline.agent.drivers.process import RUNTIME, ProcessDriver
+from fogline.agent.host.artifacts import ArtifactCache
+from fogline.agent.host.facts import gather
+from fogline.agent.link import Link
+from fogline.agent.preparation import Preparation
+from fogline.agent.requests import Requests
+from fogline.agent.session import ADOPT_MARK, Session
+from fogline.agent.store.sqlite import Store
+from fogline.agent.supervisor import Supervisor
+from fogline.wire.terms import ErrorKind, FoglineError
+
+log = logging.getLogger(__name__)
+
+TIED_DRAIN_S = 5.0
+PR_SET_PDEATHSIG = 1
+
+
+async def run(config: Config, runtime: tuple[str, ...] = RUNTIME) -> None:
+    """Run the agent until SIGTERM or SIGINT. Raises FoglineError when it cannot start."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with locked(config.state_dir), contextlib.closing(Store(config.state_dir / "state.db")) as store:
+        link = Link(config.coordinator)
+        cache = ArtifactCache(config.state_dir / "artifacts", link.fetch)
+        preparation = Preparation(cache, runtime)
+        supervisor = Supervisor(config.state_dir, store, ProcessDriver(runtime), preparation)
+        requests = Requests(config.name, supervisor, runtime)
+        facts = gather(config.state_dir, config.coordinator, config.address)
+        session = Session(link, translate.node_facts(config, facts), supervisor, requests, config.state_dir)
+        log.info("node %s (%s), state in %s", config.name, config.layer, config.state_dir)
+        await _run_parts(supervisor, session, stop, tied=config.tied)
+    log.info("ended")
+
+
+async def _run_parts(supervisor: Supervisor, session: Session, stop: asyncio.Event, *, tied: bool) -> None:
+    async with asyncio.TaskGroup() as group:
+        supervising = group.create_task(supervisor.run())
+        conversing = group.create_task(_converse(supervisor, session))
+        await stop.wait()
+        log.info("stopping%s", " with all stages" if tied else ", the stages stay")
+        conversing.cancel()
+        await asyncio.gather(conversing, return_exceptions=True)
+        if tied:
+            await supervisor.stop_all(TIED_DRAIN_S)
+        supervising.cancel()
+
+
+async def _converse(supervisor: Supervisor, session: Session) -> None:
+    await supervisor.restored.wait()
+    await session.run()
+
+
+@contextmanager
+def locked(state_dir: Path) -> Iterator[None]:
+    """Hold the state folder. Raises FoglineError when another agent holds it, or it cannot be made."""
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(state_dir / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FoglineError(ErrorKind.INVALID_ARGUMENT, f"--state-dir {state_dir} cannot be used: {error}") from error
+    try:
+        _take_lock(handle, state_dir)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _take_lock(handle: int, state_dir: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sentence = f"another agent runs with --state-dir {state_dir}: stop it, or name another folder"
+        raise FoglineError(ErrorKind.CONFLICT, sentence) from None
+
+
+def mark_adoption(state_dir: Path) -> None:
+    """Tell the agent of this state folder, running or not, to accept another cluster."""
+    if not (state_dir / "state.db").exists():
+        raise FoglineError(ErrorKind.NOT_FOUND, f"no agent has ever run with --state-dir {state_dir}")
+    (state_dir / ADOPT_MARK).touch()
+
+
+def tie_to_parent() -> None:
+    """Have the kernel send SIGTERM when the process that started us ends."""
+    import ctypes
+
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    if os.getppid() != parent:  # it ended in between
+        os.kill(os.getpid(), signal.SIGTERM)

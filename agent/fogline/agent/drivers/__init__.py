@@ -1,0 +1,1 @@
+"""How an assignment becomes something that runs."""

@@ -1,0 +1,78 @@
+"""What every driver can do: start a copy, find it again after the agent was away, watch and end it.
+
+A driver prepares nothing: artifacts, workspace and check come before it. It owns no policy either: when
+to start, how long to drain and what an exit means is decided by its caller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Everything needed to start one copy."""
+
+    workspace: Path
+    """Holds `spec.json` and `nonce`; becomes the working folder."""
+    artifacts: Path
+    """Folder of verified artifacts, each under its digest."""
+    bind: bool
+    """Subscribe as soon as everything is loaded, instead of waiting to be told."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables on top of the agent's own."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a process ended: a code, a signal, or neither when nobody saw it."""
+
+    code: int | None = None
+    signal: int | None = None
+
+
+class Handle(Protocol):
+    """A copy that runs, or ran."""
+
+    @property
+    def pid(self) -> int:
+        """The stage's process id."""
+        ...
+
+    async def wait(self) -> Exit:
+        """Return once the process has ended; may be called by several tasks, and again after the end."""
+        ...
+
+    def terminate(self) -> None:
+        """Ask the process to end (SIGTERM). Nothing happens when it has ended."""
+        ...
+
+    def kill(self) -> None:
+        """End the process and everything in its group (SIGKILL). Nothing happens when it has ended."""
+        ...
+
+    def close(self) -> None:
+        """Stop watching. The process is not touched."""
+        ...
+
+
+class Driver(Protocol):
+    """One way for an assignment to become something that runs."""
+
+    @property
+    def name(self) -> str:
+        """As reported to the coordinator, such as `process`."""
+        ...
+
+    async def start(self, launch: Launch) -> Handle:
+        """Start a copy. Raises FoglineError with the reason when nothing runs afterwards."""
+        ...
+
+    async def adopt(self, workspace: Path) -> Handle | None:
+        """The copy that was started in `workspace` and still runs; None when there is none.
+
+        Identity is proven, never guessed from a pid alone, and nothing is ever signalled here.
+        """
+        ...

@@ -1,0 +1,144 @@
+"""The parent of one stage process, so that the stage outlives the agent. Standard library only.
+
+Run as `python -I -S shim.py WORKSPACE COMMAND...` in a session of its own. It starts the command in a
+process group of its own, notes who it is in `shim.json`, keeps the log short, and when the command ends
+notes how in `exit.json`. It needs nothing from the agent: descriptor 3 is a lock on the workspace that
+the agent took and the shim keeps for as long as it lives.
+
+Signals: SIGTERM is passed on to the command; SIGINT and SIGHUP mean nothing here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+
+LOCK = 3
+PR_SET_CHILD_SUBREAPER = 36
+LOG_BYTES = 8 * 1024 * 1024
+LOOK_S = 2.0
+"""How often the size of the log is looked at."""
+_FOR_THE_STAGE = [signal.SIGINT, signal.SIGHUP, signal.SIGPIPE]
+"""Ignored here, by us or by Python, and at their default again in the stage."""
+
+
+def main(workspace: str, command: list[str]) -> None:
+    """Start `command`, wait for it, leave its exit behind."""
+    os.chdir(workspace)
+    os.set_inheritable(LOCK, False)
+    os.closerange(LOCK + 1, 65536)
+    become_subreaper()
+    awaited = {signal.SIGCHLD, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        pid = os.posix_spawnp(command[0], command, os.environ, setpgroup=0, setsigmask=[], setsigdef=_FOR_THE_STAGE)
+    except OSError as error:
+        print(f"cannot start {command[0]}: {error}", file=sys.stderr, flush=True)
+        write_durably("exit.json", {"code": 127, "signal": None, "at": time.time()})
+        return
+    note_identity(pid)
+    while not has_ended(pid):
+        received = signal.sigtimedwait(awaited, LOOK_S)
+        if received is not None and received.si_signo == signal.SIGTERM:
+            os.kill(pid, signal.SIGTERM)
+        reap_orphans(pid)
+        rotate_log("stage.log")
+    note_exit(pid)
+
+
+def become_subreaper() -> None:
+    """Children that the stage abandons come to us instead of to the machine's first process."""
+    import ctypes  # the agent imports this module too and has no use for it
+
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def note_identity(pid: int) -> None:
+    """Say who we and the stage are, in terms that a reused pid cannot match."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        boot_id = file.read().strip()
+    me = os.getpid()
+    identity = {
+        "shim_pid": me,
+        "shim_start": start_ticks(me),
+        "pid": pid,
+        "start": start_ticks(pid),
+        "boot_id": boot_id,
+    }
+    write_durably("shim.json", identity)
+
+
+def note_exit(pid: int) -> None:
+    """End what is left of the stage's process group and family, then say how the stage ended."""
+    os.killpg(pid, signal.SIGKILL)  # the stage itself is not reaped yet, so the group is still its own
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    while family := children():
+        for child in family:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    code, number = (status, None) if status >= 0 else (None, -status)
+    write_durably("exit.json", {"code": code, "signal": number, "at": time.time()})
+
+
+def children() -> list[int]:
+    """Our children now: what the stage left behind, also in sessions of its own."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+            return [int(pid) for pid in file.read().split()]
+    except FileNotFoundError:  # a kernel without the list: the process group has to do
+        return []
+
+
+def has_ended(pid: int) -> bool:
+    """Whether the stage ended; it stays unreaped."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def reap_orphans(stage: int) -> None:
+    """Take note of ended processes that the stage left to us."""
+    while True:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None or ended.si_pid == stage:
+            return
+        os.waitpid(ended.si_pid, 0)
+
+
+def rotate_log(path: str) -> None:
+    """Keep two pieces: past the limit the log is copied to `.1` and cut, since the stage holds it open."""
+    try:
+        if os.stat(path).st_size <= LOG_BYTES:
+            return
+        with open(path, "rb+") as log, open(path + ".1", "wb") as former:
+            while piece := log.read(1 << 20):
+                former.write(piece)
+            log.truncate(0)
+    except OSError as error:  # a full disk must not end the stage's parent
+        print(f"cannot rotate {path}: {error}", file=sys.stderr, flush=True)
+
+
+def start_ticks(pid: int) -> int:
+    """When a process began, in clock ticks since boot: with the boot id it tells a pid from its reuse."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[19])
+
+
+def write_durably(path: str, document: dict[str, object]) -> None:
+    """The file holds all of `document` or does not change, also over a power cut."""
+    draft = f".{path}.draft"
+    with open(draft, "w", encoding="utf-8") as file:
+        json.dump(document, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+    folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

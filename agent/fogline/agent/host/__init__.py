@@ -1,0 +1,1 @@
+"""What the agent knows of its machine: facts, artifacts, workspaces."""

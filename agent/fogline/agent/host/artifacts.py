@@ -1,0 +1,127 @@
+"""The artifact cache: blobs by digest, fetched in resumable pieces, verified before anything uses them.
+
+::
+
+    artifacts/<digest>           a model file (read-only), or the folder of an unpacked code bundle
+              <digest>.partial   what has arrived so far
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fogline.agent.host.bundle import unpack
+from fogline.agent.host.workspace import sync_folder
+from fogline.runtimes.spec import SegmentSpec
+from fogline.wire.terms import ErrorKind, FoglineError
+
+Fetch = Callable[[str, int], AsyncIterator[tuple[bytes, int]]]
+"""(digest, offset) -> pieces of the blob from there on, each with the blob's size in bytes."""
+
+Progress = Callable[[str], None]
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_PASSING = {ErrorKind.UNREACHABLE, ErrorKind.DEADLINE, ErrorKind.CONFLICT}
+_AGAIN_AFTER_S = 1.0
+_PROGRESS_STEP = 5
+
+
+@dataclass(frozen=True)
+class Needed:
+    """An artifact a segment cannot start without."""
+
+    digest: str
+    is_bundle: bool
+
+
+def needed_by(spec: SegmentSpec) -> list[Needed]:
+    """What the segment's stages need, each once."""
+    found = {stage.artifact: stage.framework == "code" for stage in spec.stages if stage.artifact}
+    return [Needed(digest, is_bundle) for digest, is_bundle in found.items()]
+
+
+class ArtifactCache:
+    """One folder shared by every copy of the node."""
+
+    def __init__(self, folder: Path, fetch: Fetch) -> None:
+        self.folder = folder
+        self._fetch = fetch
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    async def ensure(self, needed: Needed, progress: Progress) -> Path:
+        """The artifact's path, once it is here and verified; copies that need the same one wait for it.
+
+        Waits for as long as the coordinator is away. Raises FoglineError when it cannot be had: not
+        known, not what its digest says twice in a row, or refused while unpacking.
+        """
+        if not _DIGEST.fullmatch(needed.digest):
+            raise FoglineError(ErrorKind.CORRUPT, f"{needed.digest[:80]!a} is not a SHA-256 digest")
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        async with self._turns.setdefault(needed.digest, asyncio.Lock()):
+            target = self.folder / needed.digest
+            if not target.exists():
+                blob = await self._verified(needed.digest, progress)
+                progress(f"unpacking {needed.digest[:8]}" if needed.is_bundle else "")
+                await asyncio.to_thread(_install, blob, target, needed.is_bundle)
+            return target
+
+    async def _verified(self, digest: str, progress: Progress) -> Path:
+        partial = self.folder / f"{digest}.partial"
+        if partial.exists() and await asyncio.to_thread(_sha256, partial) == digest:
+            return partial
+        for _ in range(2):  # what was left of an earlier attempt may be the part that is wrong
+            await self._complete(digest, partial, progress)
+            if await asyncio.to_thread(_sha256, partial) == digest:
+                return partial
+            partial.unlink()
+        raise FoglineError(
+            ErrorKind.CORRUPT, f"the coordinator's artifact {digest[:8]} is not what its digest says: upload it anew"
+        )
+
+    async def _complete(self, digest: str, partial: Path, progress: Progress) -> None:
+        while True:
+            try:
+                await self._append(digest, partial, progress)
+            except FoglineError as error:
+                if error.kind not in _PASSING:
+                    raise
+                progress(f"fetching {digest[:8]}: {error.sentence}")
+                await asyncio.sleep(_AGAIN_AFTER_S)
+            else:
+                return
+
+    async def _append(self, digest: str, partial: Path, progress: Progress) -> None:
+        with partial.open("ab") as file:
+            progress(f"fetching {digest[:8]}")
+            total_bytes = 0
+            async for piece, total_bytes in self._fetch(digest, file.tell()):
+                file.write(piece)
+                if file.tell() > total_bytes:
+                    return  # it cannot be right: the digest will say so
+                percent = 100 * file.tell() // max(1, total_bytes)
+                progress(f"fetching {digest[:8]} {percent - percent % _PROGRESS_STEP} %")
+            if file.tell() < total_bytes:
+                raise FoglineError(ErrorKind.UNREACHABLE, "the coordinator stopped in the middle")
+
+
+def _install(blob: Path, target: Path, is_bundle: bool) -> None:
+    if is_bundle:
+        unpack(blob, target)
+        blob.unlink()
+        return
+    blob.chmod(0o444)
+    with blob.open("rb") as file:
+        os.fsync(file.fileno())
+    blob.rename(target)
+    sync_folder(target.parent)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,104 @@
+"""What this node is: read once at the start, without importing what it finds."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fogline.runtimes.options import CONNECTORS, FRAMEWORKS
+from fogline.wire.channel import split_address
+
+# Only top-level names: looking for `a.b` would import `a`.
+_LIBRARIES = {
+    "code": "json",
+    "onnx": "onnxruntime",
+    "sklearn": "sklearn",
+    "tensorflow": "tensorflow",
+    "tflite": "ai_edge_litert",
+    "mqtt": "paho",
+    "kafka": "confluent_kafka",
+    "websocket": "websockets",
+    "file": "json",
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """As they go into Hello."""
+
+    hostname: str
+    machine_id: str
+    boot_id: str
+    architecture: str
+    os: str
+    python: str
+    cpus: float
+    memory_bytes: int
+    disk_bytes: int
+    address: str
+    frameworks: tuple[str, ...] = ()
+    connectors: tuple[str, ...] = ()
+    drivers: tuple[str, ...] = field(default=("process",))
+
+
+def gather(state_dir: Path, coordinator: str, address: str) -> Facts:
+    """The facts of this machine. `address` empty: the one this machine has towards the coordinator."""
+    system = os.uname()
+    disk = os.statvfs(state_dir)
+    return Facts(
+        hostname=socket.gethostname(),
+        machine_id=machine_id(state_dir),
+        boot_id=boot_id(),
+        architecture=system.machine,
+        os=f"{system.sysname} {system.release}",
+        python=".".join(str(part) for part in sys.version_info[:3]),
+        cpus=float(len(os.sched_getaffinity(0))),
+        memory_bytes=_memory_bytes(),
+        disk_bytes=disk.f_bavail * disk.f_frsize,
+        address=address or _own_address(coordinator),
+        frameworks=_installed(FRAMEWORKS),
+        connectors=_installed(CONNECTORS),
+    )
+
+
+def boot_id() -> str:
+    """New at every boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def machine_id(state_dir: Path) -> str:
+    """The machine's own id; where the system has none, one of ours that stays with the state folder."""
+    for path in (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"), state_dir / "machine-id"):
+        known = path.read_text().strip() if path.exists() else ""
+        if known and known != "uninitialized":
+            return known
+    fresh = os.urandom(16).hex()
+    (state_dir / "machine-id").write_text(fresh + "\n")
+    return fresh
+
+
+def _memory_bytes() -> int:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    kilobytes = next(line.split()[1] for line in lines if line.startswith("MemTotal:"))
+    return int(kilobytes) * 1024
+
+
+def _own_address(coordinator: str) -> str:
+    host, port = split_address(coordinator)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, port or 1))  # chooses a route; sends nothing
+        except OSError:
+            return socket.gethostname()
+        return str(probe.getsockname()[0])
+
+
+def _installed(table: Mapping[str, object]) -> tuple[str, ...]:
+    offered = [name for name, options in table.items() if options is not None]
+    return tuple(name for name in offered if importlib.util.find_spec(_LIBRARIES[name]) is not None)

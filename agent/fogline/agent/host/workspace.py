@@ -1,0 +1,159 @@
+"""One folder per copy, and files that are on the disk when the call returns.
+
+::
+
+    copies/<16 hex>/copy.json     whose folder this is and what was last asked of it (the intent)
+                    spec.json     the segment's spec, as it came
+                    nonce         what the process must be shown before it is believed to be ours
+                    shim.json     pids and start times; written by the shim
+                    exit.json     how the process ended; written by the shim
+                    failure.json  why, in the stage's own words; written by the stage
+                    control.sock, counters.bin, stage.log, shim.lock
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fogline.agent.core.desired import Assignment, CopyKey
+from fogline.agent.core.restarts import Ending
+from fogline.wire.terms import Wanted
+
+_LEFT_BY_A_PROCESS = ("shim.json", "exit.json", "failure.json", "control.sock")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder of one copy."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, state_dir: Path, key: CopyKey) -> Workspace:
+        """The folder that belongs to `key`; its name is short, for the socket's path."""
+        name = hashlib.sha256((key.assignment + key.spec_digest).encode()).hexdigest()[:16]
+        return cls(state_dir / "copies" / name)
+
+    @property
+    def spec(self) -> Path:
+        """The spec as the process reads it."""
+        return self.path / "spec.json"
+
+    @property
+    def log(self) -> Path:
+        """What the process writes to its standard output and error."""
+        return self.path / "stage.log"
+
+    def create(self, wish: Assignment) -> None:
+        """Make the folder with the spec in it; an existing one is kept."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        sync_folder(self.path.parent)
+        write_durably(self.spec, wish.spec)
+        self.write_intent(wish)
+
+    def write_intent(self, wish: Assignment) -> None:
+        """Say what is about to be asked of this copy, before it is asked."""
+        intent = {
+            "assignment": wish.id,
+            "spec_digest": wish.spec_digest,
+            "wanted": wish.wanted.value,
+            "bind": wish.bind,
+            "revision": wish.revision,
+        }
+        write_durably(self.path / "copy.json", json.dumps(intent).encode())
+
+    def ready_for_start(self) -> None:
+        """Remove what the last process left and lay down a new nonce."""
+        for name in _LEFT_BY_A_PROCESS:
+            (self.path / name).unlink(missing_ok=True)
+        write_durably(self.path / "nonce", os.urandom(16).hex().encode())
+
+    def nonce(self) -> str:
+        """What was laid down before the newest start; empty before the first."""
+        try:
+            return (self.path / "nonce").read_text().strip()
+        except FileNotFoundError:
+            return ""
+
+    def was_started(self) -> bool:
+        """Whether a process was ever started here and not replaced since."""
+        return (self.path / "shim.json").exists()
+
+    def ending(self, code: int | None, signal: int | None) -> Ending:
+        """How the process ended, with the reason it left behind."""
+        return Ending(code, signal, last_words(read_json(self.path / "failure.json")))
+
+    def noted_ending(self) -> Ending:
+        """How the process ended while nobody watched, as far as its shim could note it."""
+        noted = read_json(self.path / "exit.json")
+        return self.ending(noted.get("code"), noted.get("signal"))
+
+    def intent(self) -> Assignment | None:
+        """The wish as this folder remembers it, for a store that was lost; None when it holds none."""
+        document = read_json(self.path / "copy.json")
+        try:
+            return Assignment(
+                str(document["assignment"]),
+                str(document["spec_digest"]),
+                self.spec.read_bytes(),
+                Wanted(document["wanted"]),
+                bool(document["bind"]),
+                int(document["revision"]),
+                listed=False,
+            )
+        except (KeyError, ValueError, TypeError, FileNotFoundError):
+            return None
+
+    def remove(self) -> None:
+        """Delete the folder and everything in it. Raises OSError when something resists."""
+        if self.path.exists():
+            shutil.rmtree(self.path)
+
+
+def existing(state_dir: Path) -> list[Workspace]:
+    """Every workspace on the disk."""
+    folder = state_dir / "copies"
+    return [Workspace(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+
+
+def last_words(document: Mapping[str, Any]) -> str:
+    """The reason in a `{"stage", "reason"}` of the runtime, verbatim, with the stage if it does not say it."""
+    stage, reason = str(document.get("stage") or ""), str(document.get("reason") or "")
+    return reason if not stage or not reason or stage in reason else f"stage {stage}: {reason}"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file; empty when the file is absent or holds something else."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace a file, readable by us only: after a power cut it holds the old bytes or the new ones."""
+    draft = path.with_name(f".{path.name}.draft")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Put the names in a folder on the disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

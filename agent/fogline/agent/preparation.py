@@ -1,0 +1,100 @@
+"""Prepare a copy: spec understood, artifacts verified, workspace laid out, check passed.
+
+What is prepared can start without the coordinator and without the network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+from fogline.agent.core.desired import Assignment
+from fogline.agent.host.artifacts import ArtifactCache, Progress, needed_by
+from fogline.agent.host.child import child
+from fogline.agent.host.workspace import Workspace, last_words
+from fogline.runtimes.spec import SegmentSpec, SpecError, digest, parse
+from fogline.wire.terms import ErrorKind, FoglineError
+
+CHECK_S = 60.0
+RELEASE_S = 15.0
+_VERDICT_BYTES = 64 * 1024
+
+
+class Preparation:
+    """Prepares copies, a few at a time: a check loads the models."""
+
+    def __init__(self, artifacts: ArtifactCache, runtime: tuple[str, ...], check_s: float = CHECK_S) -> None:
+        self._artifacts = artifacts
+        self._runtime = runtime
+        self._check_s = check_s
+        self._turns = asyncio.Semaphore(max(2, len(os.sched_getaffinity(0))))
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder that processes are told to look for artifacts in."""
+        return self._artifacts.folder
+
+    async def prepare(self, wish: Assignment, workspace: Workspace, progress: Progress) -> None:
+        """Return when the copy could start. Raises FoglineError with the reason why it never could."""
+        spec = read_spec(wish)
+        workspace.create(wish)
+        for needed in needed_by(spec):
+            await self._artifacts.ensure(needed, progress)
+        progress("waiting for its turn to be checked")
+        async with self._turns:
+            progress("checking")
+            await self._check(spec, workspace)
+
+    async def release(self, wish: Assignment, workspace: Workspace) -> None:
+        """End the broker sessions of the segment's readers. Raises FoglineError when that fails."""
+        spec = read_spec(wish)
+        workspace.create(wish)
+        command = [*self._runtime, "release", str(workspace.spec)]
+        try:
+            with (workspace.path / "release.out").open("wb") as output:
+                async with child(command, workspace.path, spec.environment, output=output) as process:
+                    async with asyncio.timeout(RELEASE_S):
+                        code = await process.wait()
+        except TimeoutError:
+            raise FoglineError(ErrorKind.DEADLINE, f"no broker let go within {RELEASE_S:g} s") from None
+        if code != 0:
+            raise FoglineError(ErrorKind.FAILED, f"release ended with exit code {code}")
+
+    async def _check(self, spec: SegmentSpec, workspace: Workspace) -> None:
+        said = workspace.path / "check.out"
+        command = [*self._runtime, "check", str(workspace.spec), "--artifacts", str(self.artifacts)]
+        try:
+            with said.open("wb") as output:
+                async with child(command, workspace.path, spec.environment, output=output) as process:
+                    async with asyncio.timeout(self._check_s):
+                        code = await process.wait()
+        except TimeoutError:
+            sentence = f"the check did not finish within {self._check_s:g} s: an import or a model hangs"
+            raise FoglineError(ErrorKind.FAILED, sentence) from None
+        if code != 0:
+            raise FoglineError(ErrorKind.FAILED, _reason(said, code))
+
+
+def read_spec(wish: Assignment) -> SegmentSpec:
+    """The wish's spec. Raises FoglineError when the bytes are not the digest's, or not a spec."""
+    if digest(wish.spec) != wish.spec_digest:
+        raise FoglineError(ErrorKind.FAILED, f"the spec of {wish.id} is not what its digest says")
+    try:
+        return parse(wish.spec)
+    except SpecError as error:
+        raise FoglineError(ErrorKind.FAILED, str(error)) from error
+
+
+def _reason(said: Path, code: int) -> str:
+    """Why the check failed, from the last line it wrote."""
+    with said.open("rb") as file:
+        file.seek(max(0, said.stat().st_size - _VERDICT_BYTES))
+        lines = file.read().splitlines()
+    try:
+        words = last_words(json.loads(lines[-1]))
+    except (IndexError, ValueError, AttributeError):
+        words = ""
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return words or f"the check ended with {how} and gave no reason; `coord logs` has what it printed"

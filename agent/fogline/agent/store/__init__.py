@@ -1,0 +1,1 @@
+"""Durable local state: what this node was asked to run."""

@@ -1,0 +1,121 @@
+"""From a document to its artifacts: code folders bundled, model files named by digest, what is missing listed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from fogline.coordinator.artifacts.bundle import bundle_folder
+from fogline.coordinator.artifacts.entrypoint import entrypoint_problem
+from fogline.coordinator.padl.available import is_remote
+from fogline.coordinator.padl.model import CODE, Stage
+from fogline.coordinator.padl.parse import Loaded
+from fogline.coordinator.padl.problems import Problem, Severity, error, pointer_to, quoted
+from fogline.runtimes.options import FRAMEWORKS, defaults
+from fogline.wire.terms import FoglineError
+
+
+@dataclass
+class Resolved:
+    """The files behind a document. Complete only when no problem is an error."""
+
+    artifacts: dict[str, str] = field(default_factory=dict)
+    """Stage -> SHA-256 of its blob, in hex."""
+    blobs: dict[str, bytes | Path] = field(default_factory=dict)
+    """Digest -> the bundle's bytes, or the model file that holds them."""
+    paths: dict[str, Path] = field(default_factory=dict)
+    """Stage -> absolute path of its folder or file, whether it is there or not."""
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """One stage whose files are looked for."""
+
+    name: str
+    stage: Stage
+    path: Path
+    missing: Severity
+
+    @property
+    def place(self) -> str:
+        return pointer_to("pipeline", self.name, "props", "path")
+
+    def absent(self, pointer: str, message: str, hint: str) -> Problem:
+        return Problem(self.missing, pointer, message, hint)
+
+
+def resolve(loaded: Loaded, missing: Severity = "error") -> Resolved:
+    """Read what the stages' `props.path` name; relative paths start at the file that set them.
+
+    `missing` is the severity of files and folders that are not there. Stages whose path is absent, remote or
+    not a string are left to `check` and `unavailable`. Never raises for what a user can get wrong.
+    """
+    resolved = Resolved()
+    stages = loaded.document.pipeline if loaded.document is not None else {}
+    for name, stage in stages.items():
+        place = pointer_to("pipeline", name, "props", "path")
+        given = stage.props.get("path")
+        if not isinstance(given, str) or not given or "\0" in given or is_remote(given) or stage.model is not None:
+            continue
+        path = Path(os.path.normpath(loaded.folder_of(place) / given))
+        resolved.paths[name] = path
+        wanted = _Wanted(name, stage, path, missing)
+        try:
+            problems = _code(wanted, resolved) if stage.type == CODE else _model(wanted, resolved)
+        except FoglineError as refusal:
+            problems = [error(place, refusal.sentence)]
+        except OSError as failure:
+            problems = [error(place, f"{failure.filename or path} cannot be read: {failure.strerror}")]
+        resolved.problems += loaded.placed(problems)
+    return resolved
+
+
+def _code(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
+    if not wanted.path.exists():
+        return [wanted.absent(wanted.place, f"there is no folder {wanted.path}", "it holds the stage's code")]
+    if not wanted.path.is_dir():
+        hint = "props.path names the folder, props.entrypoint the file in it"
+        return [error(wanted.place, f"{wanted.path} is not a folder", hint)]
+    problems = _entrypoint(wanted)
+    if not problems:
+        bundle = bundle_folder(wanted.path)
+        digest = hashlib.sha256(bundle).hexdigest()
+        resolved.artifacts[wanted.name] = digest
+        resolved.blobs[digest] = bundle
+    return problems
+
+
+def _entrypoint(wanted: _Wanted) -> list[Problem]:
+    options = defaults(FRAMEWORKS[CODE] or (), wanted.stage.props)
+    entrypoint, function = options.get("entrypoint"), options.get("function")
+    if not isinstance(entrypoint, str) or not isinstance(function, str):
+        return []
+    place = pointer_to("pipeline", wanted.name, "props", "entrypoint")
+    inside = PurePosixPath(entrypoint)
+    if inside.is_absolute() or ".." in inside.parts or "\0" in entrypoint:
+        return [error(place, f"entrypoint {quoted(entrypoint)} leads out of the folder", "name a file inside it")]
+    file = wanted.path / inside
+    if not file.exists():
+        return [wanted.absent(place, f"there is no file {file}", "props.entrypoint names a file in the folder")]
+    if not file.is_file():
+        return [error(place, f"{file} is not a file", "name the Python file that holds the function")]
+    message, hint = entrypoint_problem(file, function)
+    return [error(pointer_to("pipeline", wanted.name, "props", "function"), message, hint)] if message else []
+
+
+def _model(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
+    if not wanted.path.exists():
+        hint = "relative paths start at the folder of the document"
+        return [wanted.absent(wanted.place, f"there is no model file {wanted.path}", hint)]
+    if not wanted.path.is_file():
+        return [error(wanted.place, f"{wanted.path} is not a file", "props.path names the model file itself")]
+    if wanted.path.stat().st_size == 0:
+        return [error(wanted.place, f"the model file {wanted.path} is empty", "save the model again")]
+    with wanted.path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    resolved.artifacts[wanted.name] = digest
+    resolved.blobs[digest] = wanted.path
+    return []

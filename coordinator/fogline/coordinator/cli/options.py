@@ -1,0 +1,28 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fogline.coordinator.cli.output import Output
+
+DEFAULT_ADDRESS = "127.0.0.1:7700"
+
+CoordinatorOption = Annotated[
+    str,
+    typer.Option(
+        "--coordinator", metavar="HOST:PORT", envvar="FOGLINE_COORDINATOR", help="The coordinator to talk to."
+    ),
+]
+InsecureOption = Annotated[
+    bool, typer.Option("--insecure", help="Accept an address beyond loopback although there is no TLS yet.")
+]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="Tables for people or JSON for tools.")]
+FilesArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="FILE", help="PADL documents (JSON or YAML), later ones laid over earlier ones."),
+]
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Pipeline id, or the beginning of one.")]

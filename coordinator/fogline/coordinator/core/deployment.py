@@ -1,0 +1,103 @@
+"""The values a deployment is made of, and the life it leads. Pure.
+
+::
+
+    submit --> preparing --> draining --> starting --> running --> stopping --> stopped
+                   |        (replaced       |             ^            ^
+                   |         copies only)   |             |            `- stop, from any state
+                   |                        +-> rolling-back (a former revision exists)
+                   v                        v             |
+                 failed <---------------- failed <--------'
+
+A failure while preparing leaves the former revision running, untouched. `degraded` is not a phase: it is
+how `running` is shown while some copy is not ready.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fogline.wire.terms import CopyState, Wanted
+
+
+class Phase(StrEnum):
+    """Where a deployment is."""
+
+    PREPARING = "preparing"
+    DRAINING = "draining"
+    STARTING = "starting"
+    ROLLING_BACK = "rolling-back"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+SETTLED = frozenset({Phase.RUNNING, Phase.STOPPED, Phase.FAILED})
+
+
+@dataclass(frozen=True, order=True)
+class Copy:
+    """One segment bound to one node at one spec; while it is replaced, an assignment has two."""
+
+    assignment: str
+    spec_digest: str
+    node: str
+    segment: str
+    depth: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of a copy right now."""
+
+    state: CopyState = CopyState.UNKNOWN
+    reason: str = ""
+    restarts: int = 0
+    node_connected: bool = True
+    progress: str = ""
+
+
+@dataclass(frozen=True)
+class Want:
+    """One line of a node's desired state."""
+
+    wanted: Wanted
+    bind: bool = False
+    release: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The verdict on a revision."""
+
+    revision: int
+    succeeded: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Everything `reconcile` needs to remember of one pipeline."""
+
+    id: str
+    revision: int
+    """The revision in charge: the one being brought up, or running."""
+    phase: Phase
+    since_s: float
+    """When the phase was entered, seconds since the epoch."""
+    target: tuple[Copy, ...] = ()
+    """Its copies; of a stopped or failed one, those it had."""
+    former_revision: int = 0
+    former: tuple[Copy, ...] = ()
+    """What ran before, while it is being replaced; what a rollback returns to."""
+    leaving: tuple[Copy, ...] = ()
+    """Copies that nobody wants any more, listed as STOPPED until their node reports them gone."""
+    ready_since_s: float | None = None
+    """Since when every copy of the target has been ready."""
+    failure: Outcome | None = None
+    """While rolling back: what the failed revision will be told."""
+    reason: str = ""
+    release: bool = False
+    """Deleted: leaving copies also end their broker sessions."""

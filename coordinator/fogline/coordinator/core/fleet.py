@@ -1,0 +1,53 @@
+"""What the coordinator believes of its nodes. Pure: clocks come in as numbers of seconds.
+
+::
+
+    (never seen) --hello--> connected --stream ends or silent--> suspect --60 s--> disconnected
+                                 ^------------------hello---------------------------'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+HEARTBEAT_S = 10.0
+SUSPECT_AFTER_S = 30.0
+DISCONNECTED_AFTER_S = 60.0
+
+
+class NodeState(StrEnum):
+    """How alive a node is."""
+
+    CONNECTED = "connected"
+    SUSPECT = "suspect"
+    DISCONNECTED = "disconnected"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine with an agent, as placement sees it."""
+
+    name: str
+    layer: str = "edge"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    hostname: str = ""
+    machine_id: str = ""
+    os: str = "linux"
+    architecture: str = ""
+    cpus: float = 0.0
+    memory_bytes: int = 0
+    drivers: tuple[str, ...] = ("process",)
+    frameworks: tuple[str, ...] = ()
+    connectors: tuple[str, ...] = ()
+    state: NodeState = NodeState.CONNECTED
+
+
+def node_state(*, connected: bool, silent_s: float) -> NodeState:
+    """The lease: an open stream that beats is connected; silence makes suspect, then disconnected."""
+    if silent_s >= DISCONNECTED_AFTER_S:
+        return NodeState.DISCONNECTED
+    if not connected or silent_s >= SUSPECT_AFTER_S:
+        return NodeState.SUSPECT
+    return NodeState.CONNECTED

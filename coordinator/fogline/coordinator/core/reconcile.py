@@ -1,0 +1,325 @@
+"""Reconcile: (deployment, observed, now) -> (deployment, wanted). Pure; somebody else carries it out.
+
+The states are drawn in `deployment`. Every phase that waits has a deadline and an exit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from fogline.coordinator.core.deployment import SETTLED, Copy, Deployment, Outcome, Phase, Seen, Want
+from fogline.wire.terms import CopyState, Wanted
+
+PREPARE_S = 300.0
+START_S = 60.0
+DRAIN_S = 30.0
+DRAIN_GRACE_S = 15.0
+"""After the drain: TERM, KILL and the way back."""
+HOLD_S = 1.0
+"""Ready counts once it held for this long."""
+MAX_STARTS = 3
+"""A copy that died this often before its first ready will not get there."""
+
+Observed = Mapping[Copy, Seen]
+
+_ENDED = frozenset({CopyState.PREPARING, CopyState.PREPARED, CopyState.FAILED, CopyState.GONE})
+"""Not running: nothing to drain, so stopped whatever its depth."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One turn of the wheel."""
+
+    deployment: Deployment
+    wanted: Mapping[Copy, Want]
+    outcomes: tuple[Outcome, ...] = ()
+    wake_in_s: float | None = None
+    """When to look again even if nothing is heard."""
+
+
+def reconcile(deployment: Deployment, observed: Observed, now_s: float) -> Step:
+    """Move the deployment as far as the observations allow and say what each copy shall be."""
+    outcomes: list[Outcome] = []
+    for _ in range(len(Phase) * 2):
+        moved, outcome = _advance(deployment, observed, now_s)
+        outcomes += [outcome] if outcome else []
+        if moved == deployment:
+            break
+        deployment = moved
+    deployment = replace(deployment, leaving=tuple(c for c in deployment.leaving if not _gone(c, observed)))
+    return Step(deployment, _wanted(deployment, observed), tuple(outcomes), _wake_in(deployment, now_s))
+
+
+def submitted(
+    deployment: Deployment | None, number: int, target: Iterable[Copy], observed: Observed, now_s: float
+) -> tuple[Deployment, Outcome | None]:
+    """The deployment after revision `number` was accepted, and the verdict on one it superseded, if any.
+
+    What runs now stays until the new revision is prepared; a revision that was still on its way is given
+    up; a copy that failed ends before it begins again. The id is taken from the copies' assignment.
+    """
+    copies = tuple(sorted(target))
+    if deployment is None:
+        return Deployment(copies[0].assignment.split("/")[0], number, Phase.PREPARING, now_s, copies), None
+    d = deployment
+    superseded = None
+    if d.phase not in SETTLED and d.phase is not Phase.STOPPING:
+        superseded = d.failure or Outcome(d.revision, False, f"superseded by revision {number}")
+    former: tuple[Copy, ...] = ()
+    given_up: tuple[Copy, ...] = ()
+    former_revision = 0
+    if d.phase is Phase.PREPARING:
+        former, former_revision, given_up = d.former, d.former_revision, d.target
+    elif d.phase is Phase.STOPPING:
+        given_up = d.target
+    elif d.phase in {Phase.DRAINING, Phase.STARTING, Phase.ROLLING_BACK, Phase.RUNNING}:
+        former, former_revision, given_up = d.target, d.revision, d.former
+    failed = tuple(c for c in former if observed.get(c, Seen()).state is CopyState.FAILED)
+    former = tuple(c for c in former if c not in failed)
+    staying = () if d.phase is Phase.STOPPING else (*copies, *former)
+    leaving = (*d.leaving, *failed, *(c for c in given_up if c not in staying))
+    revision = former_revision if former else 0
+    fresh = Deployment(d.id, number, Phase.PREPARING, now_s, copies, revision, former, tuple(dict.fromkeys(leaving)))
+    return fresh, superseded
+
+
+def stopped(deployment: Deployment, now_s: float, *, release: bool = False) -> tuple[Deployment, Outcome | None]:
+    """The deployment after the operator said stop, and the verdict on a revision that was under way."""
+    superseded = None
+    if deployment.phase not in {Phase.RUNNING, Phase.STOPPED, Phase.FAILED, Phase.STOPPING}:
+        superseded = Outcome(deployment.revision, False, "stopped by the operator before it was ready")
+    running = deployment.target
+    if deployment.former and deployment.phase in {Phase.PREPARING, Phase.DRAINING}:
+        running = deployment.former
+    rest = (c for c in (*deployment.target, *deployment.former) if c not in running)
+    fresh = replace(
+        deployment, phase=Phase.STOPPING, since_s=now_s, target=running, former=(), former_revision=0,
+        leaving=tuple(dict.fromkeys((*deployment.leaving, *rest))), ready_since_s=None, failure=None,
+        reason="", release=release,
+    )  # fmt: skip
+    return fresh, superseded
+
+
+def shown_state(deployment: Deployment, observed: Observed) -> tuple[str, str]:
+    """State and reason for people: `degraded` names the first copy that is not ready, and why."""
+    if deployment.phase is not Phase.RUNNING:
+        return deployment.phase.value, deployment.reason
+    for copy in deployment.target:
+        seen = observed.get(copy, Seen())
+        if not seen.node_connected:
+            reason = f"node {copy.node} is not connected; segment {copy.segment} was {seen.state} when last heard"
+            return "degraded", reason
+        if seen.state is not CopyState.READY or seen.reason:
+            reason = f"segment {copy.segment} on {copy.node} is {seen.state}"
+            return "degraded", f"{reason}: {seen.reason}" if seen.reason else reason
+    return "running", deployment.reason
+
+
+def _advance(d: Deployment, observed: Observed, now_s: float) -> tuple[Deployment, Outcome | None]:
+    if d.phase is Phase.PREPARING:
+        return _advance_preparing(d, observed, now_s)
+    if d.phase is Phase.DRAINING:
+        return _advance_draining(d, observed, now_s), None
+    if d.phase in {Phase.STARTING, Phase.ROLLING_BACK}:
+        return _advance_starting(d, observed, now_s)
+    if d.phase is Phase.STOPPING:
+        return _advance_stopping(d, observed, now_s), None
+    return d, None
+
+
+def _advance_preparing(d: Deployment, observed: Observed, now_s: float) -> tuple[Deployment, Outcome | None]:
+    new = [copy for copy in d.target if copy not in d.former]
+    ending = [copy for copy in new if copy in d.leaving]  # must be gone before it begins again
+    failure = _still_ending(d, ending, now_s) if ending else _first_failure(new, observed)
+    failure = failure or _overdue(d, new, observed, now_s, PREPARE_S, "prepared")
+    if failure:
+        return _give_up_preparing(d, failure, now_s)
+    ready = {CopyState.PREPARED, CopyState.STARTING, CopyState.LOADED, CopyState.READY, CopyState.RESTARTING}
+    if not ending and all(observed.get(copy, Seen()).state in ready for copy in new):
+        return _enter(d, Phase.DRAINING if _replaced(d) else Phase.STARTING, now_s), None
+    return d, None
+
+
+def _advance_draining(d: Deployment, observed: Observed, now_s: float) -> Deployment:
+    replaced = _replaced(d)
+    overdue = now_s - d.since_s > _drain_limit_s(replaced)
+    if overdue or all(_gone(copy, observed) for copy in replaced):
+        return _enter(d, Phase.STARTING, now_s)
+    return d
+
+
+def _give_up_preparing(d: Deployment, failure: str, now_s: float) -> tuple[Deployment, Outcome]:
+    new = tuple(copy for copy in d.target if copy not in d.former)
+    leaving = (*d.leaving, *new)
+    if d.former:
+        text = f"{failure}; revision {d.former_revision} goes on running, untouched"
+        back = replace(
+            d, revision=d.former_revision, phase=Phase.RUNNING, since_s=now_s, target=d.former, former=(),
+            former_revision=0, leaving=leaving, reason=f"revision {d.revision} failed: {failure}",
+        )  # fmt: skip
+        return back, Outcome(d.revision, False, text)
+    failed = replace(d, phase=Phase.FAILED, since_s=now_s, leaving=leaving, reason=failure)
+    return failed, Outcome(d.revision, False, failure)
+
+
+def _advance_starting(d: Deployment, observed: Observed, now_s: float) -> tuple[Deployment, Outcome | None]:
+    failure = _first_failure(d.target, observed) or _dying(d.target, observed)
+    failure = failure or _overdue(d, d.target, observed, now_s, START_S, "ready")
+    if failure:
+        return _give_up_starting(d, failure, now_s)
+    if not all(observed.get(copy, Seen()).state is CopyState.READY for copy in d.target):
+        return replace(d, ready_since_s=None), None
+    if d.ready_since_s is None:
+        return replace(d, ready_since_s=now_s), None
+    if now_s - d.ready_since_s < HOLD_S:
+        return d, None
+    gone = tuple(copy for copy in d.former if copy not in d.target)
+    reason = f"revision {d.failure.revision} failed: {d.failure.text}" if d.failure else ""
+    running = replace(
+        d, phase=Phase.RUNNING, since_s=now_s, former=(), former_revision=0, leaving=(*d.leaving, *gone),
+        failure=None, reason=reason,
+    )  # fmt: skip
+    if d.failure:
+        text = f"{d.failure.text}; rolled back to revision {d.revision}, which runs again"
+        return running, Outcome(d.failure.revision, False, text)
+    return running, Outcome(d.revision, True, f"revision {d.revision} is running")
+
+
+def _give_up_starting(d: Deployment, failure: str, now_s: float) -> tuple[Deployment, Outcome | None]:
+    leaving = (*d.leaving, *(copy for copy in d.target if copy not in d.former))
+    if d.phase is Phase.STARTING and d.former:
+        back = replace(
+            d, revision=d.former_revision, phase=Phase.ROLLING_BACK, since_s=now_s, target=d.former, former=(),
+            former_revision=0, leaving=leaving, ready_since_s=None, failure=Outcome(d.revision, False, failure),
+        )  # fmt: skip
+        return back, None
+    text = f"{d.failure.text}; rolling back to revision {d.revision} failed too: {failure}" if d.failure else failure
+    failed = replace(
+        d, phase=Phase.FAILED, since_s=now_s, former=(), former_revision=0,
+        leaving=(*leaving, *d.former), failure=None, reason=text,
+    )  # fmt: skip
+    return failed, Outcome(d.failure.revision if d.failure else d.revision, False, text)
+
+
+def _advance_stopping(d: Deployment, observed: Observed, now_s: float) -> Deployment:
+    waiting = [copy for copy in d.target if not _gone(copy, observed)]
+    overdue = now_s - d.since_s > _drain_limit_s(d.target)
+    if waiting and not overdue:
+        return d
+    nodes = ", ".join(sorted({copy.node for copy in waiting}))
+    reason = f"not yet heard from {nodes}: what runs there stops when the node is back" if waiting else ""
+    return replace(d, phase=Phase.STOPPED, since_s=now_s, leaving=(*d.leaving, *waiting), reason=reason)
+
+
+def _enter(d: Deployment, phase: Phase, now_s: float) -> Deployment:
+    return replace(d, phase=phase, since_s=now_s, ready_since_s=None)
+
+
+def _replaced(d: Deployment) -> list[Copy]:
+    return [copy for copy in d.former if copy not in d.target]
+
+
+def _gone(copy: Copy, observed: Observed) -> bool:
+    return observed.get(copy, Seen()).state is CopyState.GONE
+
+
+def _first_failure(copies: Iterable[Copy], observed: Observed) -> str:
+    for copy in copies:
+        seen = observed.get(copy, Seen())
+        if seen.state is CopyState.FAILED:
+            return f"segment {copy.segment} on {copy.node}: {seen.reason}"
+    return ""
+
+
+def _dying(copies: Iterable[Copy], observed: Observed) -> str:
+    for copy in copies:
+        seen = observed.get(copy, Seen())
+        if seen.restarts >= MAX_STARTS and seen.state is not CopyState.READY:
+            where = f"segment {copy.segment} on {copy.node}"
+            return f"{where} died {seen.restarts} times before it was ready: {seen.reason}"
+    return ""
+
+
+def _overdue(
+    d: Deployment, copies: Iterable[Copy], observed: Observed, now_s: float, limit_s: float, goal: str
+) -> str:  # fmt: skip
+    if now_s - d.since_s <= limit_s:
+        return ""
+    reached = {CopyState.READY} if goal == "ready" else {CopyState.PREPARED, CopyState.READY}
+    for copy in copies:
+        seen = observed.get(copy, Seen())
+        if seen.state not in reached:
+            where = f"segment {copy.segment} on {copy.node} was not {goal} within {limit_s:g} s"
+            state = seen.state.value if seen.node_connected else "not connected"
+            return f"{where}; it is {state}{': ' + seen.reason if seen.reason else ''}"
+    return ""
+
+
+def _still_ending(d: Deployment, ending: list[Copy], now_s: float) -> str:
+    if now_s - d.since_s <= PREPARE_S:
+        return ""
+    return (
+        f"segment {ending[0].segment} on {ending[0].node} has not ended after {PREPARE_S:g} s, so it cannot begin again"
+    )
+
+
+def _drain_limit_s(copies: Iterable[Copy]) -> float:
+    """Copies drain one depth after the other, so the limit grows with the number of depths."""
+    return (DRAIN_S + DRAIN_GRACE_S) * max(1, len({copy.depth for copy in copies}))
+
+
+def _wanted(d: Deployment, observed: Observed) -> dict[Copy, Want]:
+    wanted: dict[Copy, Want] = {}
+    if d.phase is Phase.PREPARING:
+        wanted |= {copy: Want(Wanted.PREPARED) for copy in d.target}
+        wanted |= {copy: Want(Wanted.RUNNING, bind=True) for copy in d.former}
+    elif d.phase is Phase.DRAINING:
+        wanted |= {copy: Want(Wanted.PREPARED) for copy in d.target}
+        wanted |= {copy: Want(Wanted.RUNNING, bind=True) for copy in d.former if copy in d.target}
+        wanted |= _stop_in_order(_replaced(d), observed, d.release)
+    elif d.phase in {Phase.STARTING, Phase.ROLLING_BACK}:
+        wanted |= {copy: Want(Wanted.STOPPED) for copy in _replaced(d)}
+        wanted |= _start_in_order(d.target, observed)
+    elif d.phase is Phase.RUNNING:
+        wanted |= {copy: Want(Wanted.RUNNING, bind=True) for copy in d.target}
+    elif d.phase is Phase.STOPPING:
+        wanted |= _stop_in_order(d.target, observed, d.release)
+    return wanted | {copy: Want(Wanted.STOPPED, release=d.release) for copy in d.leaving}
+
+
+def _stop_in_order(copies: Iterable[Copy], observed: Observed, release: bool) -> dict[Copy, Want]:
+    """From upstream to downstream: what runs is stopped once everything above it is gone.
+
+    What is gone stays listed: only as long as it is listed as STOPPED does its absence mean that it is gone.
+    """
+    states = {copy: observed.get(copy, Seen()).state for copy in copies}
+    shallowest = min((copy.depth for copy, state in states.items() if state is not CopyState.GONE), default=0)
+    stop = Want(Wanted.STOPPED, release=release)
+    return {
+        copy: stop if copy.depth <= shallowest or state in _ENDED else Want(Wanted.RUNNING, bind=True)
+        for copy, state in states.items()
+    }
+
+
+def _start_in_order(copies: Iterable[Copy], observed: Observed) -> dict[Copy, Want]:
+    """All load at once; binding goes from downstream to upstream, behind the readers' subscriptions."""
+    copies = list(copies)
+    unbound = [copy.depth for copy in copies if observed.get(copy, Seen()).state is not CopyState.READY]
+    deepest = max(unbound, default=0)
+    return {copy: Want(Wanted.RUNNING, bind=copy.depth >= deepest) for copy in copies}
+
+
+def _wake_in(d: Deployment, now_s: float) -> float | None:
+    if d.phase in SETTLED:
+        return None
+    if d.ready_since_s is not None:
+        return max(0.0, d.ready_since_s + HOLD_S - now_s)
+    limits = {
+        Phase.PREPARING: PREPARE_S,
+        Phase.STARTING: START_S,
+        Phase.ROLLING_BACK: START_S,
+        Phase.DRAINING: _drain_limit_s(_replaced(d)),
+        Phase.STOPPING: _drain_limit_s(d.target),
+    }
+    return max(0.0, d.since_s + limits[d.phase] - now_s) + 0.01

@@ -1,0 +1,112 @@
+"""From a split document to the specs of its segments. Pure: the same document gives the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fogline.coordinator.core.graph import link_name, readers, writers
+from fogline.coordinator.core.split import Segment
+from fogline.coordinator.padl.model import Document, Queue, Stage
+from fogline.runtimes.options import CONNECTORS, FRAMEWORKS, defaults
+from fogline.runtimes.spec import BatchSpec, EndpointSpec, SegmentSpec, StageSpec
+
+REPLICA = "0"
+LANE = "a"
+"""Always `a` until two versions live side by side."""
+
+_NOT_FOR_THE_STAGE = {"path", "input_format", "serializer"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a stage's code or model is: in the artifact store, or in place on this machine."""
+
+    artifact: str = ""
+    path: str = ""
+
+
+def reader_name(cluster: str, pipeline: str, stage: str, queue: str) -> str:
+    """The name a reading stage goes by at brokers; never revision, node or segment."""
+    return f"fogline.{cluster}.{pipeline}.{stage}.{queue}"
+
+
+def segment_spec(document: Document, segment: Segment, cluster: str, sources: Mapping[str, Source]) -> SegmentSpec:
+    """The spec of one segment. `sources` must hold every stage of it."""
+    head = document.pipeline[segment.stages[0]]
+    batch = head.batch
+    endpoints_in: list[EndpointSpec] = []
+    endpoints_out: list[EndpointSpec] = []
+    for name in segment.stages:
+        stage = document.pipeline[name]
+        endpoints_in += [_reading(document, cluster, name, queue) for queue in stage.inputs if queue in document.queues]
+        endpoints_out += [
+            _writing(document, cluster, name, queue) for queue in stage.outputs if queue in document.queues
+        ]
+    return SegmentSpec(
+        pipeline=document.id,
+        segment=segment.name,
+        replica=REPLICA,
+        lane=LANE,
+        cluster=cluster,
+        stages=tuple(stage_spec(document, name, sources[name]) for name in segment.stages),
+        sources=tuple(endpoints_in),
+        sinks=tuple(endpoints_out),
+        batch=BatchSpec(batch.max_size, batch.max_wait_ms / 1000) if batch else BatchSpec(),
+        environment=dict(head.environment),
+        restart=head.restart,
+    )
+
+
+def stage_spec(document: Document, name: str, source: Source) -> StageSpec:
+    """One stage, its queues and direct links under the names they are tapped by."""
+    stage = document.pipeline[name]
+    stages = document.pipeline
+    return StageSpec(
+        name=name,
+        framework=stage.framework,
+        inputs=tuple(link_name((each, name)) if each in stages else each for each in stage.inputs),
+        outputs=tuple(link_name((name, each)) if each in stages else each for each in stage.outputs),
+        artifact=source.artifact,
+        path=source.path,
+        options=_stage_options(stage),
+    )
+
+
+def _stage_options(stage: Stage) -> dict[str, Any]:
+    given = {key: value for key, value in stage.props.items() if key not in _NOT_FOR_THE_STAGE}
+    if stage.type == "model" and "serializer" in stage.props:
+        given["serializer"] = stage.props["serializer"]
+    if stage.args:
+        given["args"] = dict(stage.args)
+    table = FRAMEWORKS[stage.framework] or ()
+    return {key: value for key, value in defaults(table, given).items() if key not in {"path", "input_format"}}
+
+
+def _reading(document: Document, cluster: str, stage: str, queue: str) -> EndpointSpec:
+    group = reader_name(cluster, document.id, stage, queue)
+    return EndpointSpec(
+        queue=queue,
+        stage=stage,
+        connector=document.queues[queue].connector,
+        options=_queue_options(document.queues[queue]),
+        client_id=f"{group}.{REPLICA}",
+        group=group,
+        written_by_stage=bool(writers(document, queue)),
+    )
+
+
+def _writing(document: Document, cluster: str, stage: str, queue: str) -> EndpointSpec:
+    return EndpointSpec(
+        queue=queue,
+        stage=stage,
+        connector=document.queues[queue].connector,
+        options=_queue_options(document.queues[queue]),
+        client_id=f"{reader_name(cluster, document.id, stage, queue)}.{REPLICA}.w",
+        read_by_stage=bool(readers(document, queue)),
+    )
+
+
+def _queue_options(queue: Queue) -> dict[str, Any]:
+    return defaults(CONNECTORS[queue.connector] or (), queue.props)

@@ -1,0 +1,1 @@
+"""`coord demo`: the whole path on this machine's own telemetry."""

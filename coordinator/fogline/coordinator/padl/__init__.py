@@ -1,0 +1,1 @@
+"""PADL: reading, checking and describing the documents users write."""

@@ -1,0 +1,127 @@
+"""What PADL knows and this release does not run yet: refused by name, never silently treated as another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fogline.coordinator.padl.model import CODE, Document, Queue, Stage
+from fogline.coordinator.padl.problems import Problem, error, listed, pointer_to, quoted
+from fogline.coordinator.padl.props import is_secret
+from fogline.runtimes.options import CONNECTORS, FRAMEWORKS, Option
+
+_REMOTE = re.compile(r"([a-z][a-z0-9+.-]*)://|(models|mlflow):|(?:[^/\s@:]+@[^/\s:]+:)", re.IGNORECASE)
+_TEMPLATE = re.compile(r"\{node\.[^{}]*\}")
+
+
+def unavailable(document: Document) -> list[Problem]:
+    """One error for each key, mode or value that is known but not built yet."""
+    return [
+        *_document(document),
+        *(problem for name, stage in document.pipeline.items() for problem in _stage(name, stage)),
+        *(problem for name, queue in document.queues.items() for problem in _queue(name, queue)),
+    ]
+
+
+def is_remote(path: str) -> bool:
+    """True for addresses that are fetched (git, https, a model registry) instead of read from this machine."""
+    return _REMOTE.match(path) is not None
+
+
+def _not_yet(pointer: str, what: str, hint: str = "") -> Problem:
+    return error(pointer, f"{what} is not available yet", hint)
+
+
+def _document(document: Document) -> Iterator[Problem]:
+    if document.package_mode == "api":
+        yield _not_yet("/package-mode", "package-mode 'api'", 'use "package-mode": "stream"')
+    if document.containerized:
+        yield _not_yet("/containerized", "running stages in containers", 'use "containerized": false')
+    for key in ("registry", "rollout", "monitoring", "notifications"):
+        if getattr(document, key) is not None:
+            yield _not_yet(pointer_to(key), f"the key {key!r}", "leave it out")
+
+
+def _stage(name: str, stage: Stage) -> Iterator[Problem]:
+    place = pointer_to("pipeline", name)
+    if stage.containerized:
+        yield _not_yet(place + "/containerized", "running a stage in a container", 'use "containerized": false')
+    for side, names in (("input", stage.inputs), ("output", stage.outputs)):
+        if len(names) > 1:
+            yield _not_yet(place + pointer_to("queues", side), f"more than one {side} of a stage", "name one")
+    if stage.replicas != 1:
+        yield _not_yet(place + "/replicas", "more than one copy of a stage", 'use "replicas": 1')
+    if stage.type != CODE and stage.args:
+        yield _not_yet(place + "/args", "passing args to a model")
+    yield from _keys(place, stage)
+    if stage.model is None:
+        yield from _framework(place, stage)
+    yield from _templates(place + "/environment", stage.environment)
+
+
+def _keys(place: str, stage: Stage) -> Iterator[Problem]:
+    """Keys that do nothing yet wherever they stand."""
+    given = {
+        "route": stage.route,
+        "on-error": stage.on_error,
+        "health": stage.health,
+        "secrets": stage.secrets,
+        "deploy": stage.deploy,
+        "constraints/model": stage.constraints.model,
+        "resources/gpus": stage.resources.gpus or None,
+        "resources/disk": stage.resources.disk,
+        "resources/network": stage.resources.network,
+    }
+    for key, value in given.items():
+        if value is not None:
+            yield _not_yet(f"{place}/{key}", f"the key {key.replace('/', '.')!r}", "leave it out")
+    if stage.model is not None:
+        hint = 'use "type": "model", "framework" and "props": {"path": …}'
+        yield _not_yet(place + "/model", "the key 'model' of PADL 1.0", hint)
+
+
+def _framework(place: str, stage: Stage) -> Iterator[Problem]:
+    table = FRAMEWORKS.get(stage.framework, ())
+    if table is None:
+        ready = [name for name, options in FRAMEWORKS.items() if options is not None and name != CODE]
+        what = f"framework {stage.framework_key!r}"
+        yield _not_yet(place + "/framework", what, f"available: {listed(ready)}")
+    yield from _options(table or (), stage.props, place + "/props", f"{stage.framework} option")
+    path = stage.props.get("path")
+    if isinstance(path, str) and (match := _REMOTE.match(path)):
+        kind = f"{match[1] or match[2]}:" if match[1] or match[2] else "git@"
+        hint = "give a folder on this machine" if stage.type == CODE else "give a file on this machine"
+        yield _not_yet(place + "/props/path", f"fetching from {kind!r} addresses", hint)
+
+
+def _queue(name: str, queue: Queue) -> Iterator[Problem]:
+    place = pointer_to("queues", name)
+    table = CONNECTORS.get(queue.connector, ())
+    if table is None:
+        ready = [each for each, options in CONNECTORS.items() if options is not None]
+        yield _not_yet(place + "/connector", f"connector {queue.connector!r}", f"available: {listed(ready)}")
+    if queue.guarantee != "at-least-once":
+        yield _not_yet(place + "/guarantee", "guarantee 'exactly-once'", 'use "guarantee": "at-least-once"')
+    if queue.format is not None:
+        yield _not_yet(place + "/format", "the key 'format' of PADL 1.0", 'use "props": {"format": …}')
+    if queue.path is not None:
+        hint = 'use "connector" and "props": {"server", "port", "topic"}'
+        yield _not_yet(place + "/path", "the key 'path' of PADL 1.0", hint)
+    yield from _options(table or (), queue.props, place + "/props", f"{queue.connector} option")
+    yield from _templates(place + "/props", queue.props)
+
+
+def _options(table: tuple[Option, ...], props: Mapping[str, Any], place: str, what: str) -> Iterator[Problem]:
+    withheld = {option.name for option in table if not option.available}
+    for key, value in props.items():
+        if key in withheld:
+            yield _not_yet(place + pointer_to(key), f"the {what} {key!r}", "leave it out")
+        elif is_secret(value):
+            yield _not_yet(place + pointer_to(key), "a secret as a value")
+
+
+def _templates(place: str, values: Mapping[str, Any]) -> Iterator[Problem]:
+    for key, value in values.items():
+        if isinstance(value, str) and (match := _TEMPLATE.search(value)):
+            yield _not_yet(place + pointer_to(key), f"the template {quoted(match[0])}", "write the value itself")

@@ -1,0 +1,155 @@
+"""What a document means: names, references, options of plugins, machines. Pure; every finding is collected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Set
+
+from fogline.coordinator.padl.links import ends, link_problems
+from fogline.coordinator.padl.model import CODE, Document, Queue, Stage
+from fogline.coordinator.padl.problems import Problem, error, listed, near_miss, pointer_to, quoted, warning
+from fogline.coordinator.padl.props import prop_problems
+from fogline.runtimes.options import CONNECTORS, FRAMEWORK_ALIASES, FRAMEWORKS, defaults
+from fogline.wire.terms import NAME
+
+_LANGUAGES = ("python",)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TOPIC_LIMIT_BYTES = 65535
+_NAME_RULE = "letters, digits, '_' and '-', at most 63, the first a letter or digit"
+
+
+def check(document: Document, broken: Set[str] = frozenset()) -> list[Problem]:
+    """Every problem of meaning. Names in `broken` belong to parts whose shape is wrong: they count as defined."""
+    return [
+        *_names(document, broken),
+        *link_problems(document, broken),
+        *(problem for name, stage in document.pipeline.items() for problem in _stage(name, stage)),
+        *(problem for name, queue in document.queues.items() for problem in _queue(name, queue)),
+        *_topics(document),
+        *_machines(document, broken),
+        *([] if broken else _unused(document)),
+    ]
+
+
+def _names(document: Document, broken: Set[str]) -> Iterator[Problem]:
+    if not document.pipeline and not broken:
+        yield error(pointer_to("pipeline"), "the pipeline has no stage", "a pipeline has at least one")
+    named = [("pipeline id", pointer_to("id"), document.id)]
+    for kind, key in (("stage", "pipeline"), ("queue", "queues"), ("machine", "infra")):
+        named += [(f"{kind} name", pointer_to(key, name), name) for name in getattr(document, key)]
+    for what, place, name in named:
+        if not NAME.fullmatch(name):
+            yield error(place, f"{quoted(name)} is not a {what}", f"allowed: {_NAME_RULE}")
+
+
+def _stage(name: str, stage: Stage) -> Iterator[Problem]:
+    place = pointer_to("pipeline", name)
+    if stage.type == CODE:
+        yield from _code_stage(place, stage)
+    elif stage.language is not None:
+        yield warning(place + "/language", "a model stage has no language", "the key is not used: remove it")
+    for variable in stage.environment:
+        if not _VARIABLE.fullmatch(variable):
+            message = f"{quoted(variable)} is not the name of an environment variable"
+            yield error(place + pointer_to("environment", variable), message, "letters, digits and '_'")
+    if stage.model is None:
+        yield from _framework(place, stage)
+
+
+def _code_stage(place: str, stage: Stage) -> Iterator[Problem]:
+    if stage.framework_key is not None:
+        yield error(place + "/framework", "a code stage has no framework", 'remove the key, or set "type": "model"')
+    if stage.language is not None and stage.language not in _LANGUAGES:
+        message = f"language {quoted(stage.language)} is not known{near_miss(stage.language, _LANGUAGES)}"
+        yield error(place + "/language", message, f"known: {listed(_LANGUAGES)}")
+    for argument in stage.args:
+        if not argument.isidentifier():
+            message = f"{quoted(argument)} is not the name of an argument"
+            yield error(place + pointer_to("args", argument), message, "args are keyword arguments of the function")
+
+
+def _framework(place: str, stage: Stage) -> Iterator[Problem]:
+    models = (set(FRAMEWORKS) | set(FRAMEWORK_ALIASES)) - {CODE}
+    if not stage.framework:
+        yield error(place, "a model stage needs a 'framework'", f"one of {listed(models)}")
+    elif stage.framework not in FRAMEWORKS or (stage.framework == CODE and stage.type != CODE):
+        message = f"framework {quoted(stage.framework)} is not known{near_miss(stage.framework, models)}"
+        yield error(place + "/framework", message, f"known: {listed(models)}")
+    elif (table := FRAMEWORKS[stage.framework]) is not None:
+        owner = "a code stage" if stage.framework == CODE else f"framework {stage.framework!r}"
+        yield from prop_problems(table, stage.props, place + "/props", owner)
+
+
+def _queue(name: str, queue: Queue) -> Iterator[Problem]:
+    place = pointer_to("queues", name)
+    if not queue.connector:
+        if queue.path is None:
+            yield error(place, f"queue {quoted(name)} needs a 'connector'", f"one of {listed(CONNECTORS)}")
+    elif queue.connector not in CONNECTORS:
+        message = f"connector {quoted(queue.connector)} is not known{near_miss(queue.connector, CONNECTORS)}"
+        yield error(place + "/connector", message, f"known: {listed(CONNECTORS)}")
+    elif (table := CONNECTORS[queue.connector]) is not None:
+        yield from prop_problems(table, queue.props, place + "/props", f"connector {queue.connector!r}")
+
+
+def _topics(document: Document) -> Iterator[Problem]:
+    written = {end.name: end.stage for end in ends(document) if end.side == "output"}
+    first: dict[tuple[object, ...], str] = {}
+    for name, queue in document.queues.items():
+        topic, place = queue.props.get("topic"), pointer_to("queues", name, "props", "topic")
+        if not isinstance(topic, str):
+            continue
+        if queue.connector == "mqtt":
+            yield from _mqtt_topic(topic, place, written.get(name))
+        props = defaults(CONNECTORS.get(queue.connector) or (), queue.props)
+        address = tuple(repr(each) for each in (queue.connector, props.get("server"), props.get("port"), topic))
+        if address in first:
+            message = f"queues {quoted(first[address])} and {quoted(name)} are the same topic of the same broker"
+            yield warning(place, message, "what is written to one is read from the other; one queue is enough")
+        first.setdefault(address, name)
+
+
+def _mqtt_topic(topic: str, place: str, writer: str | None) -> Iterator[Problem]:
+    levels = topic.split("/")
+    if len(topic.encode("utf-8", "replace")) > _TOPIC_LIMIT_BYTES:
+        yield error(place, f"the topic is longer than {_TOPIC_LIMIT_BYTES} bytes")
+    elif levels[0] == "$share":
+        yield error(place, "the topic is a shared subscription", "name the topic alone: replicas share by themselves")
+    elif "#" not in topic and "+" not in topic:
+        return
+    elif writer is not None:
+        message = f"stage {quoted(writer)} writes to this topic, so it may not hold the wildcards '+' and '#'"
+        yield error(place, message, "name one topic; wildcards are for topics that are only read")
+    elif any(len(level) > 1 and ("#" in level or "+" in level) for level in levels) or "#" in levels[:-1]:
+        yield error(place, "a wildcard stands alone between slashes, and '#' only at the end", "plant/+/raw or plant/#")
+
+
+def _machines(document: Document, broken: Set[str]) -> Iterator[Problem]:
+    for name, stage in document.pipeline.items():
+        place = pointer_to("pipeline", name, "infra")
+        if stage.infra is None or stage.infra in document.infra or stage.infra in broken:
+            continue
+        if document.has_infra_map:
+            message = f"{quoted(stage.infra)} is not a machine of infra{near_miss(stage.infra, document.infra)}"
+            yield error(place, message, f"known: {listed(document.infra) or 'none'}")
+        elif not NAME.fullmatch(stage.infra):
+            yield error(place, f"{quoted(stage.infra)} is not the name of a node", f"allowed: {_NAME_RULE}")
+        else:
+            message = f"the document has no infra map, so {quoted(stage.infra)} is taken as the name of a node"
+            yield warning(place, message, f'"infra": {{"{stage.infra}": {{"hostname": "…"}}}} says which machine it is')
+    for name, machine in document.infra.items():
+        if machine.ssh_config is not None and machine.ssh_config.password is not None:
+            message = f"machine {quoted(name)} has its password in clear text"
+            place = pointer_to("infra", name, "sshConfig", "pass")
+            yield warning(place, message, "use an SSH key; the password is never stored, sent or shown")
+
+
+def _unused(document: Document) -> Iterator[Problem]:
+    used = {end.name for end in ends(document)}
+    for name in document.queues:
+        if name not in used:
+            yield warning(pointer_to("queues", name), f"no stage uses the queue {quoted(name)}", "remove it")
+    pinned = {stage.infra for stage in document.pipeline.values()}
+    for name in document.infra:
+        if name not in pinned:
+            yield warning(pointer_to("infra", name), f"no stage is pinned to the machine {quoted(name)}", "remove it")

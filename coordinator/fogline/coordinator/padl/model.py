@@ -1,0 +1,213 @@
+"""PADL as one model: what the three dialects say, with the defaults of absent keys.
+
+Shape only: types, keys, ranges. What the values mean together is judged by `check`, what this release
+cannot run by `available`. A key set to null counts as absent where it has no other default.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fogline.coordinator.padl.fields import (
+    Amount,
+    BatchSize,
+    Count,
+    Names,
+    NotNegative,
+    Port,
+    Positive,
+    Replicas,
+    Secrets,
+    Version,
+    bytes_of,
+)
+from fogline.runtimes.options import FRAMEWORK_ALIASES
+
+CODE = "code"
+
+
+class Part(BaseModel):
+    """Any object of a document: unknown keys are errors, nothing is converted, nothing changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class SshConfig(Part):
+    """How `coord bootstrap` reaches a machine. Never stored, sent to an agent or shown."""
+
+    user: str | None = Field(None, description="Login name.")
+    password: str | None = Field(None, alias="pass", repr=False, description="Clear text; better left out.")
+    port: Port = Field(22, description="Port of the SSH server.")
+
+
+class Machine(Part):
+    """A machine of `infra`."""
+
+    hostname: str | None = Field(None, description="Name of the node, or the hostname it reports.")
+    ssh_config: SshConfig | None = Field(None, alias="sshConfig", description="Access for `coord bootstrap`.")
+
+
+class Queue(Part):
+    """A named channel between stages: a connector and an address."""
+
+    connector: str = Field("", description="Transport: mqtt, kafka, websocket or file.")
+    props: dict[str, Any] = Field({}, description="Options of the connector: server, port, topic, ...")
+    guarantee: Literal["at-least-once", "exactly-once"] = Field("at-least-once", description="Delivery guarantee.")
+    format: Literal["text", "avro", "json"] | None = Field(None, description="PADL 1.0: format of the payloads.")
+    path: str | None = Field(None, description="PADL 1.0: URL such as mqtt://edge/norm, or a file glob.")
+
+
+class Links(Part):
+    """What a stage reads and writes: names of queues, or of neighbour stages (direct links)."""
+
+    inputs: Names = Field((), alias="input", description="The queue or neighbour stage that is read.")
+    outputs: Names = Field((), alias="output", description="The queue or neighbour stage that is written.")
+
+
+class Resources(Part):
+    """What a stage needs of its node."""
+
+    cpus: Positive | None = Field(None, description="Processor cores, fractions allowed.")
+    gpus: Count | None = Field(None, description="Graphics processors.")
+    memory: Amount | None = Field(None, description="Memory: bytes, or an amount such as 512MB or 1GiB.")
+    disk: Amount | None = Field(None, description="Disk space: bytes, or an amount such as 2GB.")
+    network: Amount | None = Field(None, description="Bandwidth in bytes per second, or an amount such as 1MB.")
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """`memory` in bytes."""
+        return bytes_of(self.memory)
+
+    @property
+    def disk_bytes(self) -> int | None:
+        """`disk` in bytes."""
+        return bytes_of(self.disk)
+
+
+class ModelConstraints(Part):
+    """Limits of a single call."""
+
+    max_execution_time: Positive | None = Field(None, description="Seconds one call may take.")
+
+
+class Constraints(Part):
+    """Where a stage may run and how long a call may take."""
+
+    node: dict[str, str] = Field({}, description="Labels the node must carry: layer, os, hostname or any label.")
+    model: ModelConstraints | None = Field(None, description="Limits of a single call.")
+
+
+class Update(Part):
+    """What happens when a new revision does not become ready."""
+
+    on_failure: Literal["retry", "rollback", "stop"] = Field("rollback", description="What to do then.")
+
+
+class Rollback(Part):
+    """What happens when going back fails too."""
+
+    on_failure: Literal["retry", "stop"] = Field("stop", description="What to do then.")
+
+
+class Deploy(Part):
+    """What to do when deploying fails."""
+
+    update: Update | None = Field(None, description="When a new revision fails.")
+    rollback: Rollback | None = Field(None, description="When the rollback fails.")
+
+
+class Batch(Part):
+    """Micro-batching: at most `max-size` records at once, waiting at most `max-wait-ms` for more."""
+
+    max_size: BatchSize = Field(256, alias="max-size", description="Records per batch at most.")
+    max_wait_ms: NotNegative = Field(0.0, alias="max-wait-ms", description="Milliseconds to wait for more.")
+
+
+class OnError(Part):
+    """What a record gets that fails."""
+
+    retries: Count = Field(3, description="How often it is tried again.")
+    then: Literal["dead-letter", "drop", "stop"] = Field("dead-letter", description="What happens after that.")
+    queue: str | None = Field(None, description="Queue that gets a copy.")
+
+
+class Stage(Part):
+    """One step of the pipeline: a model or a code block."""
+
+    type: Literal["code", "model"] = Field(description='"code" for a function of yours, "model" for a model file.')
+    language: str | None = Field(None, description="Language of a code stage: python.")
+    framework_key: str | None = Field(None, alias="framework", description="Framework of a model: onnx, sklearn, ...")
+    props: dict[str, Any] = Field({}, description="Options of the code or the framework: path, entrypoint, ...")
+    queues: Links = Field(Links(), description="What the stage reads and writes.")
+    infra: str | None = Field(None, description="Machine of `infra` the stage is pinned to.")
+    args: dict[str, Any] = Field({}, description="Keyword arguments of the function or class.")
+    resources: Resources = Field(Resources(), description="What the stage needs of its node.")
+    labels: dict[str, str] = Field({}, description="Labels of one's own.")
+    constraints: Constraints = Field(Constraints(), description="Where the stage may run.")
+    deploy: Deploy | None = Field(None, description="What to do when deploying fails.")
+    environment: dict[str, str] = Field({}, description="Environment variables.")
+    restart: Literal["no", "always", "on-failure"] = Field(
+        "always", description="When a stage that ended starts again."
+    )
+    replicas: Replicas = Field(1, description="Copies that share the load, or one on each admitted node.")
+    batch: Batch = Field(Batch(), description="Micro-batching.")
+    on_error: OnError | None = Field(None, alias="on-error", description="What a failing record gets.")
+    route: str | None = Field(None, description="Field of the record that names its output.")
+    health: dict[str, Any] | None = Field(None, description="Deadlines and probes: startup, ready, live.")
+    secrets: Secrets | None = Field(None, description="Names of secrets, resolved on the node.")
+    containerized: bool | None = Field(None, description="Overrides the document's choice for this stage.")
+    model: str | None = Field(None, description="PADL 1.0: path or URI of the model.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_older_dialect(cls, data: Any) -> Any:
+        """A stage of PADL 1.0 names its model and has no type."""
+        if isinstance(data, dict) and "model" in data and "type" not in data:
+            return data | {"type": "model"}
+        return data
+
+    @property
+    def framework(self) -> str:
+        """Name in the option tables: `code` for code stages, aliases resolved; empty when none is given."""
+        if self.type == CODE:
+            return CODE
+        given = self.framework_key or ""
+        return FRAMEWORK_ALIASES.get(given, given)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Queues and stages that are read."""
+        return self.queues.inputs
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Queues and stages that are written."""
+        return self.queues.outputs
+
+
+class Document(Part):
+    """A pipeline as the user wrote it."""
+
+    version: Version = Field(description='Version of the language: "1.0".')
+    id: str = Field(description="Name of the pipeline; the file's own name when absent.")
+    containerized: bool = Field(False, description="Run segments as containers instead of native processes.")
+    package_mode: Literal["api", "stream"] = Field(
+        "stream", alias="package-mode", description="REST endpoint, or publish and subscribe."
+    )
+    deploy_mode: Literal["local", "remote"] = Field(
+        "remote", alias="deploy-mode", description="This machine, or the machines of `infra`."
+    )
+    pipeline: dict[str, Stage] = Field(description="The stages by name; their order carries no meaning.")
+    queues: dict[str, Queue] = Field({}, description="The queues by name.")
+    infra: dict[str, Machine] = Field({}, description="The machines by name.")
+    registry: Any = Field(None, description="Where images are pushed and pulled.")
+    rollout: Any = Field(None, description="How a new revision replaces the former.")
+    monitoring: Any = Field(None, description="Drift watch.")
+    notifications: Any = Field(None, description="Webhooks.")
+
+    @property
+    def has_infra_map(self) -> bool:
+        """Without a map, a stage's `infra` is the name of a node."""
+        return "infra" in self.model_fields_set

@@ -1,0 +1,1 @@
+"""gRPC edges: translate, call, translate back."""

@@ -1,0 +1,283 @@
+"""Deployments in motion: take submits and stops, turn the pure reconcile, keep what it says, tell the nodes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fogline.coordinator.core.deployment import SETTLED, Copy, Deployment, Outcome, Phase, Seen, Want
+from fogline.coordinator.core.graph import Link
+from fogline.coordinator.core.place import Circumstances
+from fogline.coordinator.core.plan import Plan, plan
+from fogline.coordinator.core.reconcile import DRAIN_S, Step, reconcile, stopped, submitted
+from fogline.coordinator.core.specs import Source, segment_spec
+from fogline.coordinator.padl.model import Document
+from fogline.coordinator.padl.parse import parse
+from fogline.coordinator.service import translate
+from fogline.coordinator.service.fleet import Fleet, NodeRecord
+from fogline.coordinator.store.sql import DesiredLine, Store
+from fogline.runtimes.spec import digest
+from fogline.v1 import agent_coordinator_pb2 as agent
+from fogline.wire.terms import CopyState, ErrorKind, FoglineError, Wanted
+
+log = logging.getLogger(__name__)
+
+GLANCE_S = 5.0
+"""Leases run out without an event, so everything is looked at this often."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a submitter hands over: a checked document, where its files are, what cannot share a process."""
+
+    document: Document
+    raw: bytes
+    artifacts: Mapping[str, str]
+    machine_id: str
+    incompatible: Mapping[Link, str]
+
+
+class Deployments:
+    """Every deployment by id. Lives in the event loop: each public method is one uninterrupted turn."""
+
+    def __init__(self, store: Store, fleet: Fleet, cluster_id: str, cluster: str) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._cluster_id = cluster_id
+        self._cluster = cluster
+        self._epoch = store.epoch()
+        self._deployments = {each.id: each for each in store.deployments()}
+        self._lines = {line.copy: line for line in store.desired()}
+        self._sent: dict[str, tuple[object, int]] = {}
+        self._wake = asyncio.Event()
+        self._changed = asyncio.Condition()
+        fleet.on_change = self._wake.set
+
+    # What operators ask.
+
+    def plan(self, submission: Submission) -> Plan:
+        """What would become of this document on the fleet as it is now."""
+        id_ = submission.document.id
+        current = self._deployments.get(id_)
+        running = {copy.segment: copy.node for copy in current.target} if current else {}
+        stages = {name: node for name, node in running.items() if name in submission.document.pipeline}
+        given = self._circumstances(id_, submission.machine_id, stages)
+        return plan(submission.document, self._fleet.nodes(), given, submission.incompatible)
+
+    def submit(self, submission: Submission, planned: Plan) -> tuple[int, bool]:
+        """Accept a revision of an error-free plan; returns its number and whether nothing changed."""
+        id_ = submission.document.id
+        sources = {name: Source(artifact=digest_) for name, digest_ in submission.artifacts.items()}
+        specs = {
+            each.name: segment_spec(submission.document, each, self._cluster, sources) for each in planned.segments
+        }
+        blobs = {name: spec.to_bytes() for name, spec in specs.items()}
+        copies = tuple(
+            sorted(
+                Copy(specs[each.name].assignment_id, digest(blobs[each.name]), each.node, each.name, each.depth)
+                for each in planned.segments
+            )
+        )
+        current = self._deployments.get(id_)
+        observed = self._observed(current) if current else {}
+        if current and self._unchanged(current, copies, observed):
+            return current.revision, True
+        by_digest = {digest(blob): blob for blob in blobs.values()}
+        number = self._store.add_revision(id_, submission.raw, submission.artifacts, by_digest)
+        fresh, superseded = submitted(current, number, copies, observed, time.time())
+        log.info("deployment %s: revision %d accepted", id_, number)
+        self._turn(fresh, [superseded] if superseded else [])
+        return number, False
+
+    def stop(self, id_: str, *, release: bool = False) -> None:
+        """Drain and stop; with `release` also end broker sessions and then forget the deployment."""
+        current = self.get(id_)
+        if current.phase is Phase.STOPPED and not release:
+            return
+        fresh, superseded = stopped(current, time.time(), release=release)
+        log.info("deployment %s: %s", id_, "delete" if release else "stop")
+        self._turn(fresh, [superseded] if superseded else [])
+
+    def get(self, id_: str) -> Deployment:
+        """A deployment by id. Raises FoglineError when there is none."""
+        if id_ not in self._deployments:
+            raise FoglineError(ErrorKind.NOT_FOUND, f"there is no deployment {id_}; `coord submit` makes one")
+        return self._deployments[id_]
+
+    def ids(self) -> list[str]:
+        """Every deployment's id, sorted."""
+        return sorted(self._deployments)
+
+    def observed(self, id_: str) -> dict[Copy, Seen]:
+        """What is known of each copy of a deployment."""
+        return self._observed(self.get(id_))
+
+    def outcome(self, id_: str, number: int) -> Outcome | None:
+        """The verdict on a revision, once there is one."""
+        revision = self._store.revision(id_, number)
+        return None if revision.succeeded is None else Outcome(number, revision.succeeded, revision.verdict)
+
+    def document(self, id_: str) -> bytes:
+        """The document of the revision in charge."""
+        return self._store.revision(id_, self.get(id_).revision).document
+
+    def spec(self, copy: Copy) -> bytes:
+        """The spec a copy runs."""
+        return self._store.spec(copy.spec_digest)
+
+    async def changed(self, timeout_s: float) -> None:
+        """Return when some deployment may have changed, or after `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s), self._changed:
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    # What nodes say and are told.
+
+    def heard_generation(self, record: NodeRecord, epoch: int, generation: int) -> None:
+        """A node that saw a later desired state than this store knows: go on above it, never back."""
+        if (epoch, generation) > (self._epoch, record.generation):
+            self._epoch = max(self._epoch, epoch) + 1
+            self._store.set_epoch(self._epoch)
+            log.warning(
+                "node %s has seen a later state than this store: epoch is now %d",
+                record.facts.name,
+                self._epoch,
+            )
+
+    def unsent_desired(self, record: NodeRecord) -> agent.DesiredState | None:
+        """The node's full desired state, unless this session has had this generation already."""
+        mark = (record.session, record.generation)
+        name = record.facts.name
+        if self._sent.get(name) == mark:
+            return None
+        self._sent[name] = mark
+        lines = sorted((line for line in self._lines.values() if line.copy.node == name), key=lambda line: line.copy)
+        return agent.DesiredState(
+            cluster_id=self._cluster_id,
+            epoch=self._epoch,
+            generation=record.generation,
+            assignments=[
+                translate.assignment(
+                    line.copy, line.want, self._store.spec(line.copy.spec_digest), line.revision, DRAIN_S
+                )
+                for line in lines
+            ],
+        )
+
+    async def run(self) -> None:
+        """Turn the wheel whenever something is heard, and when a deadline comes; until cancelled."""
+        while True:
+            wake_in_s = GLANCE_S
+            for deployment in list(self._deployments.values()):
+                step = self._turn(deployment)
+                wake_in_s = min(wake_in_s, GLANCE_S if step.wake_in_s is None else step.wake_in_s)
+            async with self._changed:
+                self._changed.notify_all()
+            try:
+                async with asyncio.timeout(wake_in_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+            finally:
+                self._wake.clear()
+
+    def _circumstances(self, id_: str, machine_id: str, running: Mapping[str, str]) -> Circumstances:
+        """What other deployments already ask of each node."""
+        cpus: dict[str, float] = {}
+        memory_bytes: dict[str, int] = {}
+        for other in self._deployments.values():
+            if other.id == id_ or other.phase in {Phase.STOPPED, Phase.FAILED}:
+                continue
+            document, _ = parse(json.loads(self.document(other.id)))
+            for copy in other.target:
+                assert document is not None, "stored documents were parsed before"
+                resources = document.pipeline[copy.segment].resources
+                cpus[copy.node] = cpus.get(copy.node, 0.0) + (resources.cpus or 0.0)
+                memory_bytes[copy.node] = memory_bytes.get(copy.node, 0) + (resources.memory_bytes or 0)
+        return Circumstances(machine_id, running, cpus, memory_bytes)
+
+    # The wheel.
+
+    def _turn(self, deployment: Deployment, outcomes: Sequence[Outcome] = ()) -> Step:
+        step = reconcile(deployment, self._observed(deployment), time.time())
+        before = self._deployments.get(deployment.id)
+        self._deployments[deployment.id] = step.deployment
+        lines, touched = self._relined(step)
+        if step.deployment != before or touched or outcomes or step.outcomes:
+            generations = {
+                name: self._fleet.records[name].generation for name in touched if name in self._fleet.records
+            }
+            self._store.commit(step.deployment, list(lines.values()), generations, [*outcomes, *step.outcomes])
+            self._log_turn(before, step)
+            self._wake.set()
+        for name in touched:
+            self._fleet.push_to(name)
+        finished = step.deployment
+        if finished.release and finished.phase is Phase.STOPPED and not finished.leaving:
+            self._store.forget(finished.id)
+            del self._deployments[finished.id]
+        return step
+
+    def _relined(self, step: Step) -> tuple[dict[Copy, DesiredLine], set[str]]:
+        """Lines after this step, and the nodes whose desired state they change; raises their generations."""
+        id_ = step.deployment.id
+        old = {copy: line for copy, line in self._lines.items() if line.deployment == id_}
+        changed = {copy for copy, want in step.wanted.items() if copy not in old or old[copy].want != want}
+        touched = {copy.node for copy in changed | (old.keys() - step.wanted.keys())}
+        for name in touched:
+            if name in self._fleet.records:
+                self._fleet.records[name].generation += 1
+        lines = {
+            copy: old[copy] if copy not in changed else self._line(step.deployment, copy, want)
+            for copy, want in step.wanted.items()
+        }
+        self._lines = {copy: line for copy, line in self._lines.items() if line.deployment != id_} | lines
+        return lines, touched
+
+    def _line(self, deployment: Deployment, copy: Copy, want: Want) -> DesiredLine:
+        record = self._fleet.records.get(copy.node)
+        return DesiredLine(copy, deployment.id, deployment.revision, want, record.generation if record else 0)
+
+    def _observed(self, deployment: Deployment) -> dict[Copy, Seen]:
+        copies = {*deployment.target, *deployment.former, *deployment.leaving}
+        return {copy: self._seen(copy) for copy in copies}
+
+    def _seen(self, copy: Copy) -> Seen:
+        record = self._fleet.records.get(copy.node)
+        if record is None:
+            return Seen(node_connected=False)
+        connected = record.session is not None
+        reported = record.observed.get((copy.assignment, copy.spec_digest))
+        if reported is not None:
+            state = translate.copy_state(reported)
+            return Seen(state, reported.reason, reported.restarts, connected, reported.progress)
+        line = self._lines.get(copy)
+        answered = line is not None and record.observed_generation >= line.generation
+        if line is not None and line.want.wanted is Wanted.STOPPED and answered:
+            return Seen(CopyState.GONE, node_connected=connected)
+        return Seen(node_connected=connected)
+
+    @staticmethod
+    def _unchanged(current: Deployment, copies: tuple[Copy, ...], observed: Mapping[Copy, Seen]) -> bool:
+        failed = any(seen.state is CopyState.FAILED for seen in observed.values())
+        return current.phase is Phase.RUNNING and current.target == copies and not failed
+
+    @staticmethod
+    def _log_turn(before: Deployment | None, step: Step) -> None:
+        after = step.deployment
+        if before is None or before.phase is not after.phase:
+            log.info("deployment %s: %s%s", after.id, after.phase, f" ({after.reason})" if after.reason else "")
+        for outcome in step.outcomes:
+            verdict = "succeeded" if outcome.succeeded else "failed"
+            log.info("deployment %s: revision %d %s: %s", after.id, outcome.revision, verdict, outcome.text)
+
+
+def settled(deployment: Deployment) -> bool:
+    """Nothing more happens by itself."""
+    return deployment.phase in SETTLED

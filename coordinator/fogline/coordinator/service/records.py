@@ -1,0 +1,81 @@
+"""Which segment to ask for a stage's log, a queue's records, or a place to put records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fogline.coordinator.core.deployment import Copy
+from fogline.runtimes.spec import SegmentSpec
+from fogline.wire.terms import ErrorKind, FoglineError
+
+Segments = Sequence[tuple[Copy, SegmentSpec]]
+
+
+def unambiguous(given: str, names: Sequence[str], noun: str) -> str:
+    """The name that `given` is, or begins. Raises FoglineError when none or several do."""
+    if given in names:
+        return given
+    matches = [name for name in names if given and name.startswith(given)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise FoglineError(ErrorKind.AMBIGUOUS, f"{given} begins several names: {', '.join(matches)}")
+    known = ", ".join(names) or "none"
+    raise FoglineError(ErrorKind.NOT_FOUND, f"there is no {noun} {given!r}; known: {known}")
+
+
+def segments_of(segments: Segments, stage: str) -> list[tuple[Copy, SegmentSpec]]:
+    """The segment that runs `stage` (a name or its beginning); every segment when it is empty."""
+    if not stage:
+        return sorted(segments, key=lambda each: (each[0].depth, each[0].segment))
+    name = unambiguous(stage, _stages(segments), "stage")
+    return [each for each in segments if any(found.name == name for found in each[1].stages)]
+
+
+def find_tap(segments: Segments, wanted: str) -> tuple[Copy, str]:
+    """Where to listen to a queue: at its writer; at its reader where only foreigners write.
+
+    `wanted` is a queue, a link `a..b`, or a stage, which means what it writes; empty: the last queue.
+    """
+    if not wanted:
+        wanted = _only(_last(segments), "last queue")
+    queues = [queue for _, spec in segments for queue in spec.queues]
+    names = sorted({*queues, *_stages(segments)})
+    name = unambiguous(wanted, names, "queue or stage")
+    for copy, spec in segments:
+        for stage in spec.stages:
+            if name in stage.outputs:
+                return copy, name
+            if name == stage.name and stage.outputs:
+                return copy, stage.outputs[0]
+    copy = next(copy for copy, spec in segments if name in spec.queues)
+    return copy, name
+
+
+def first_queue(segments: Segments, wanted: str) -> tuple[Copy, str]:
+    """The queue that records go into (by name, or the only one no stage here writes) and its reader."""
+    read = sorted({source.queue for _, spec in segments for source in spec.sources})
+    name = unambiguous(wanted, read, "queue that is read") if wanted else _only(_first(segments), "first queue")
+    return next(copy for copy, spec in segments if any(source.queue == name for source in spec.sources)), name
+
+
+def _stages(segments: Segments) -> list[str]:
+    return sorted(stage.name for _, spec in segments for stage in spec.stages)
+
+
+def _first(segments: Segments) -> list[str]:
+    written = {sink.queue for _, spec in segments for sink in spec.sinks}
+    return sorted({source.queue for _, spec in segments for source in spec.sources} - written)
+
+
+def _last(segments: Segments) -> list[str]:
+    read = {source.queue for _, spec in segments for source in spec.sources}
+    return sorted({sink.queue for _, spec in segments for sink in spec.sinks} - read)
+
+
+def _only(names: Sequence[str], noun: str) -> str:
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise FoglineError(ErrorKind.INVALID_ARGUMENT, f"this pipeline has no {noun}; name one")
+    raise FoglineError(ErrorKind.AMBIGUOUS, f"this pipeline has several: {', '.join(names)}; name the {noun} you mean")

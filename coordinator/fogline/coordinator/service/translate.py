@@ -1,0 +1,97 @@
+"""Protobuf <-> core values; the only importer of both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from fogline.coordinator.core.deployment import Copy, Want
+from fogline.coordinator.core.fleet import Node, NodeState
+from fogline.coordinator.core.plan import Plan
+from fogline.coordinator.padl.problems import Problem
+from fogline.v1 import agent_coordinator_pb2 as agent
+from fogline.v1 import common_pb2 as common
+from fogline.v1 import operator_coordinator_pb2 as operator
+from fogline.wire.terms import CopyState, Wanted
+
+_STATES: Mapping[int, CopyState] = {
+    common.CopyState.Value(f"COPY_STATE_{each.name}"): each for each in CopyState if each is not CopyState.UNKNOWN
+}
+
+_WANTED = {each: common.Wanted.Value(f"WANTED_{each.name}") for each in Wanted}
+
+
+def node(facts: common.NodeFacts, state: NodeState) -> Node:
+    """A node as placement sees it."""
+    return Node(
+        name=facts.name,
+        layer=facts.layer,
+        labels=dict(facts.labels),
+        hostname=facts.hostname,
+        machine_id=facts.machine_id,
+        os=facts.os,
+        architecture=facts.architecture,
+        cpus=facts.cpus,
+        memory_bytes=facts.memory_bytes,
+        drivers=tuple(facts.drivers),
+        frameworks=tuple(facts.frameworks),
+        connectors=tuple(facts.connectors),
+        state=state,
+    )
+
+
+def copy_state(observed: common.CopyObserved) -> CopyState:
+    """The state of an observed copy; a state of a newer agent is unknown."""
+    return _STATES.get(observed.state, CopyState.UNKNOWN)
+
+
+def assignment(copy: Copy, want: Want, spec: bytes, revision: int, drain_s: float) -> agent.Assignment:
+    """One line of a node's desired state."""
+    return agent.Assignment(
+        id=copy.assignment,
+        spec_digest=copy.spec_digest,
+        spec=spec,
+        wanted=_WANTED[want.wanted],
+        bind=want.bind,
+        revision=revision,
+        drain_s=drain_s,
+        release=want.release,
+    )
+
+
+def problems(found: Iterable[Problem]) -> list[operator.Problem]:
+    """Problems without file and line, which only the submitter knows."""
+    return [
+        operator.Problem(severity=each.severity, pointer=each.pointer, message=each.message, hint=each.hint)
+        for each in found
+    ]
+
+
+def plan_reply(plan: Plan) -> operator.PlanReply:
+    """A plan for the client to show."""
+    return operator.PlanReply(
+        id=plan.id,
+        segments=[
+            operator.PlannedSegment(
+                name=segment.name,
+                stages=segment.stages,
+                node=segment.node,
+                passed_over=[
+                    operator.PassedOver(node=each.node, reason=each.reason)
+                    for each in plan.passed_over.get(segment.name, ())
+                ],
+            )
+            for segment in plan.segments
+        ],
+        links=[
+            operator.PlannedLink(
+                name=link.name,
+                connector=link.connector,
+                address=link.address,
+                writers=link.writers,
+                readers=link.readers,
+                guarantee=link.guarantee,
+            )
+            for link in plan.links
+        ],
+        problems=problems(plan.problems),
+    )

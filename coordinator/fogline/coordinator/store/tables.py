@@ -1,0 +1,91 @@
+"""Tables of the coordinator's store, and the pragmas of the embedded database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Engine,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+)
+from sqlalchemy.pool import StaticPool
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", String, nullable=False))
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("facts", LargeBinary, nullable=False),  # NodeFacts, as it came
+    Column("release", String, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("generation", Integer, nullable=False, default=0),
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("state", Text, nullable=False),  # core.deployment.Deployment as JSON
+)
+
+revisions = Table(
+    "revisions",
+    metadata,
+    Column("deployment", String, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("document", LargeBinary, nullable=False),  # JSON, without passwords
+    Column("artifacts", Text, nullable=False),  # JSON: stage -> digest
+    Column("created_at", Float, nullable=False),
+    Column("succeeded", Boolean),  # NULL: no verdict yet
+    Column("verdict", Text, nullable=False, default=""),
+)
+
+specs = Table(
+    "specs",
+    metadata,
+    Column("digest", String, primary_key=True),
+    Column("spec", LargeBinary, nullable=False),
+)
+
+desired = Table(
+    "desired",
+    metadata,
+    Column("node", String, primary_key=True),
+    Column("assignment", String, primary_key=True),
+    Column("spec_digest", String, primary_key=True),
+    Column("deployment", String, nullable=False, index=True),
+    Column("segment", String, nullable=False),
+    Column("depth", Integer, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("wanted", String, nullable=False),
+    Column("bind", Boolean, nullable=False),
+    Column("release", Boolean, nullable=False),
+    Column("generation", Integer, nullable=False),  # of the node, when this line last changed
+)
+
+
+def open_engine(url: str) -> Engine:
+    """An engine with the one connection of the coordinator (SQLite: WAL, every commit synced)."""
+    engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: Any, _record: Any) -> None:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine

@@ -1,0 +1,1 @@
+"""Runs inside the stage process; knows nothing of agent, coordinator or gRPC."""

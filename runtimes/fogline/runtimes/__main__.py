@@ -1,0 +1,90 @@
+"""`python -m fogline.runtimes`: what the agent, and the submitter's own machine, can ask of a spec."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from fogline.runtimes import registry
+from fogline.runtimes.assembly import read_spec
+from fogline.runtimes.check import check
+from fogline.runtimes.errors import NotConnected
+from fogline.runtimes.host import run
+from fogline.runtimes.lines import answers_only
+from fogline.runtimes.logs import log, set_up
+from fogline.runtimes.publish import publish
+from fogline.runtimes.spec import Exit, SpecError
+from fogline.runtimes.trial import trial
+
+
+def main() -> int:
+    """Parse the command line and do as told; the exit codes are those of `spec.Exit`."""
+    arguments = _parser().parse_args()
+    set_up()
+    try:
+        command: Callable[[argparse.Namespace], int] = arguments.command
+        return command(arguments)
+    except SpecError as error:
+        log.error("%s", error)
+        return Exit.BAD_SPEC
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m fogline.runtimes")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, help_: str, action: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=help_)
+        one.add_argument("spec", type=Path, metavar="SPEC")
+        one.set_defaults(command=action)
+        return one
+
+    one = command("run", "run the segment until it is drained", _run)
+    one.add_argument("--workspace", type=Path, required=True)
+    one.add_argument("--artifacts", type=Path, required=True)
+    one.add_argument("--bind", action="store_true", help="subscribe at once, without being told")
+    one = command("check", "load every stage and reach every broker", _check)
+    one.add_argument("--artifacts", type=Path, required=True)
+    one = command("publish", "publish JSON lines to a queue", _publish)
+    one.add_argument("--queue", required=True)
+    one = command("test", "run JSON lines through all stages, without a broker", _test)
+    one.add_argument("--artifacts", type=Path, default=Path())
+    command("release", "end the readers' sessions at their brokers", _release)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    return run(arguments.spec, arguments.workspace, arguments.artifacts, bind=arguments.bind)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    with answers_only() as out:
+        return check(arguments.spec, arguments.artifacts, out)
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    with answers_only() as out:
+        return publish(read_spec(arguments.spec), arguments.queue, sys.stdin.fileno(), out)
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    with answers_only() as out:
+        return trial(read_spec(arguments.spec), arguments.artifacts, sys.stdin.fileno(), out)
+
+
+def _release(arguments: argparse.Namespace) -> int:
+    """Every reader, even when one broker is away; the first that was away decides the exit code."""
+    code = Exit.DONE
+    for source in read_spec(arguments.spec).sources:
+        try:
+            registry.connector(source).release(source)
+        except NotConnected as error:
+            log.error("queue %s: %s", source.queue, error.reason)
+            code = Exit.NOT_CONNECTED
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""How records enter and leave a segment: one file per transport."""

@@ -1,0 +1,139 @@
+"""The connector contract. These docstrings are the specification; `tests/contract` runs it over all.
+
+What holds for every method unless it says otherwise:
+
+- It is called from one thread, the pump's, and does its I/O there, holding the poller's lock. While
+  user code runs, the keep-alive thread may drive the same sockets; a connector that only touches its
+  state inside poller callbacks and under the lock needs no lock of its own.
+- It waits only as long as its `timeout_s` says, and then inside `Poller.wait`, so that one wait sees
+  input and confirmations alike. A client library without a socket of its own (Kafka) asks for turns
+  with `Poller.call_later` instead.
+- After a successful `open` the connector mends its own connection, for ever, with a back-off of 0.2 s
+  up to 5 s and jitter. Meanwhile `connected` is False, `error` says why, and calls go on working: a
+  source brings nothing, a sink keeps what it was given.
+- When it gives up for good (another copy took the reader over) `failure` is set and stays.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
+
+from fogline.runtimes.errors import Superseded
+from fogline.runtimes.message import Item, Message
+from fogline.runtimes.poller import Poller
+from fogline.runtimes.spec import EndpointSpec
+
+
+class Receipt:
+    """What a sink owes for one `send`: `left` confirmations. It goes down and never up."""
+
+    __slots__ = ("left", "unrouted")
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.unrouted = 0
+        """How many of the confirmed ones the broker had no reader for."""
+
+    @property
+    def done(self) -> bool:
+        """Everything is durably with the broker, as far as its acknowledgement means that."""
+        return self.left == 0
+
+
+class Endpoint(ABC):
+    """What sources and sinks have in common."""
+
+    endpoint: EndpointSpec
+
+    @property
+    @abstractmethod
+    def connected(self) -> bool:
+        """Ready for use now: connected and, for a bound source, subscribed."""
+
+    @property
+    @abstractmethod
+    def error(self) -> str:
+        """The last words about a missing connection; empty while all is well."""
+
+    @property
+    @abstractmethod
+    def failure(self) -> Superseded | None:
+        """Set when the connector gave up for good."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Connect, once; binds nothing. May be called again after it raised.
+
+        Raises NotConnected with the broker's own words and address.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Say goodbye within a second or so. What is not acknowledged stays with the broker."""
+
+
+class Source(Endpoint):
+    """Messages in. At least once: one that is not acknowledged comes again, here or elsewhere."""
+
+    @abstractmethod
+    def bind(self) -> None:
+        """Subscribe and return when the broker confirmed it. From here on nothing may be missed: the
+        subscription survives lost connections, and is made again at each connect. Idempotent.
+
+        It returns early, `connected` still False, when so many kept messages come first that they must
+        be taken before the confirmation can be read.
+
+        Raises NotConnected when the broker refuses it or does not answer.
+        """
+
+    @abstractmethod
+    def take(self, max_messages: int, timeout_s: float) -> list[Message]:
+        """Up to `max_messages` in arrival order. Waits up to `timeout_s`, once, only when there is
+        nothing; an empty list is ordinary and may come early.
+
+        Raises EndOfInput when nothing will ever come again, BackOff to be left alone for a while.
+        """
+
+    @abstractmethod
+    def ack(self, messages: Sequence[Message]) -> None:
+        """Acknowledge messages of this source, in arrival order. One that came on an earlier
+        connection is passed over in silence: the broker brings it again."""
+
+    @abstractmethod
+    def stop_intake(self) -> None:
+        """Bring nothing more, but go on acknowledging. What was received and not taken stays with
+        the broker. The subscription stays: it collects for the successor."""
+
+
+class Sink(Endpoint):
+    """Messages out, in order as far as the broker confirms them in order."""
+
+    @abstractmethod
+    def send(self, items: Sequence[Item]) -> Receipt:
+        """Take all items over and begin to send them; never waits. The receipt counts down inside
+        later waits. A failed publish is sent again (0.2 s up to 5 s), before what came after it.
+
+        Raises BackOff when nothing was taken over.
+        """
+
+
+class Connector(Protocol):
+    """One entry of the registry: makes both ends, and what the command line needs besides."""
+
+    def source(self, endpoint: EndpointSpec, poller: Poller, window: int) -> Source:
+        """A reader that asks the broker for at most `window` unacknowledged messages at once."""
+        ...
+
+    def sink(self, endpoint: EndpointSpec, poller: Poller) -> Sink:
+        """A writer under the endpoint's client id."""
+        ...
+
+    def check(self, endpoint: EndpointSpec) -> None:
+        """Reach the broker under a name of its own, leaving nothing behind. Raises NotConnected."""
+        ...
+
+    def release(self, endpoint: EndpointSpec) -> None:
+        """End the reader's session: what it had collected is gone. Raises NotConnected."""
+        ...

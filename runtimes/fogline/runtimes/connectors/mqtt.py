@@ -1,0 +1,328 @@
+"""MQTT: QoS 1, acknowledged by hand, version 5 where the broker speaks it, else 3.1.1.
+
+A reader keeps its session (`clean_start` is never set, so that the broker also stores it) under its stable
+client id. It subscribes again at every connect, also when the session is there. Its receive maximum is
+the window, but no broker is trusted with that: mosquitto 2.0.11 sends another window at each
+acknowledgement, so beyond two windows messages are left in the socket.
+
+A writer keeps every item until its PUBACK and sends what is open again, in order, when the connection
+comes back.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from fogline.runtimes import options
+from fogline.runtimes.connectors.backoff import LONGEST_S, Delays
+from fogline.runtimes.connectors.base import Connector, Receipt, Sink, Source
+from fogline.runtimes.connectors.mqtt_client import KEEP_ALIVE_S, V5, Arrival, Publisher, Session, puback
+from fogline.runtimes.connectors.mqtt_link import Link
+from fogline.runtimes.errors import NotConnected
+from fogline.runtimes.message import Item, Message, content_id
+from fogline.runtimes.poller import Poller
+from fogline.runtimes.spec import EndpointSpec, SpecError
+
+log = logging.getLogger("fogline.mqtt")
+
+BIND_TIMEOUT_S = 10.0
+MAX_UNCONFIRMED = 4096
+NO_SUBSCRIBERS = 0x10
+FAILED = 0x80
+RETAINED_IGNORED = 2
+
+
+class _Open(NamedTuple):
+    """An item on its way to the broker."""
+
+    number: int
+    item: Item
+    receipt: Receipt
+
+
+class _Endpoint:
+    """What both ends share: a link, and what it says about itself."""
+
+    def __init__(self, endpoint: EndpointSpec, poller: Poller, session: Session) -> None:
+        self.endpoint = endpoint
+        self._poller = poller
+        self._topic: str = _options(endpoint)["topic"]
+        self._link = Link(session, poller, self)
+
+    @property
+    def connected(self) -> bool:
+        return self._link.up
+
+    @property
+    def error(self) -> str:
+        return self._link.error
+
+    @property
+    def failure(self) -> Any:
+        return self._link.failure
+
+    def open(self) -> None:
+        self._link.open()
+
+    def close(self) -> None:
+        self._link.close()
+
+    def on_up(self, receive_maximum: int) -> None: ...
+    def on_down(self) -> None: ...
+    def on_message(self, arrival: Arrival) -> None: ...
+    def on_confirmed(self, mid: int, reason: int) -> None: ...
+    def on_subscribed(self, mid: int, refusal: str) -> None: ...
+    def after_read(self) -> None: ...
+
+
+class MqttSource(_Endpoint, Source):
+    def __init__(self, endpoint: EndpointSpec, poller: Poller, window: int, session: Session) -> None:
+        super().__init__(endpoint, poller, session)
+        self._window = window
+        self._arrived: collections.deque[Message] = collections.deque()
+        self._bound = False
+        self._subscribing: int | None = None
+        self._refusal = ""
+        self._stopped = False
+
+    @property
+    def connected(self) -> bool:
+        return self._link.up and self._subscribing is None and not self._refusal
+
+    @property
+    def error(self) -> str:
+        return self._link.error or self._refusal
+
+    def bind(self) -> None:
+        with self._poller.lock:
+            if not self._bound:
+                self._bound = True
+                self._subscribe()
+            deadline = time.monotonic() + BIND_TIMEOUT_S
+            while self._subscribing and not self._link.paused and time.monotonic() < deadline:
+                self._poller.wait(deadline - time.monotonic())
+            if not self.connected and not self._link.paused:
+                self._bound = False
+                raise NotConnected(self.error or f"broker {self._link.place}: no answer to SUBSCRIBE")
+
+    def take(self, max_messages: int, timeout_s: float) -> list[Message]:
+        arrived = self._arrived
+        if not arrived:
+            self._poller.wait(timeout_s)
+        with self._poller.lock:
+            messages = [arrived.popleft() for _ in range(min(max_messages, len(arrived)))]
+            if len(arrived) < self._window:
+                self._link.resume()
+        return messages
+
+    def ack(self, messages: Sequence[Message]) -> None:
+        with self._poller.lock:
+            link = self._link
+            if link.client is not None and link.up:
+                number = link.number
+                link.client.queue([puback(m.handle) for m in messages if m.handle and m.connection == number])
+                link.flush()
+
+    def stop_intake(self) -> None:
+        with self._poller.lock:
+            self._stopped = True
+            self._arrived.clear()
+            self._link.resume()
+
+    def on_up(self, receive_maximum: int) -> None:
+        if self._bound:
+            self._subscribe()
+
+    def on_down(self) -> None:
+        """What was not taken yet comes again; only QoS 0 (no handle) would not."""
+        self._subscribing = None
+        kept = [message for message in self._arrived if not message.handle]
+        self._arrived.clear()
+        self._arrived.extend(kept)
+
+    def on_subscribed(self, mid: int, refusal: str) -> None:
+        if mid == self._subscribing:
+            self._subscribing = None
+            words = f"broker {self._link.place} refused the subscription to {self._topic}: {refusal}"
+            self._refusal = words if refusal else ""
+            if refusal:
+                self._poller.call_later(LONGEST_S, self._subscribe_again)
+
+    def on_message(self, arrival: Arrival) -> None:
+        if arrival.retained:  # an old value that a 3.1.1 broker repeats at each subscribe, not an event
+            if arrival.mid and self._link.client is not None:
+                self._link.client.queue([puback(arrival.mid)])
+            return
+        if self._stopped:
+            return
+        topic, payload, handle, redelivered, _, ident = arrival
+        ident = ident or content_id(topic, payload)
+        self._arrived.append(Message(payload, ident, self._link.number, redelivered, handle, time.monotonic()))
+        if len(self._arrived) >= 2 * self._window:
+            self._link.paused = True
+
+    def _subscribe_again(self) -> None:
+        if self._bound and self._refusal:
+            self._subscribe()
+
+    def _subscribe(self) -> None:
+        if self._link.client is None or not self._link.up:
+            return
+        self._refusal = ""
+        if self._link.version == V5:
+            wish: dict[str, Any] = {"options": SubscribeOptions(qos=1, retainHandling=RETAINED_IGNORED)}
+        else:
+            wish = {"qos": 1}
+        _result, self._subscribing = self._link.client.subscribe(self._topic, **wish)
+        self._link.flush()
+
+
+class MqttSink(_Endpoint, Sink):
+    """Two places for an item: `_waiting`, and `_unconfirmed` between publish and PUBACK."""
+
+    def __init__(self, endpoint: EndpointSpec, poller: Poller, session: Session) -> None:
+        super().__init__(endpoint, poller, session)
+        if set("+#") & set(self._topic):
+            raise SpecError(f"queue {endpoint.queue}: topic {self._topic} has a wildcard, so it can only be read")
+        self._waiting: collections.deque[_Open] = collections.deque()
+        self._unconfirmed: dict[int, _Open] = {}
+        self._limit = MAX_UNCONFIRMED
+        self._number = 0
+        self._last_mid = 0
+        self._publisher = Publisher(self._topic, v5=True)
+        self._delays = Delays()
+        self._failed: list[_Open] = []
+        """The broker refused these: send nothing until the back-off is over, then these first."""
+        self._held = False
+        self._refused = ""
+
+    @property
+    def error(self) -> str:
+        return self._link.error or self._refused
+
+    def send(self, items: Sequence[Item]) -> Receipt:
+        with self._poller.lock:
+            receipt = Receipt(len(items))
+            for number, item in enumerate(items, self._number):
+                self._waiting.append(_Open(number, item, receipt))
+            self._number += len(items)
+            self.after_read()
+            self._link.flush()
+        return receipt
+
+    def on_up(self, receive_maximum: int) -> None:
+        self._limit = min(MAX_UNCONFIRMED, receive_maximum)
+        self._publisher = Publisher(self._topic, v5=self._link.version == V5)
+
+    def on_down(self) -> None:
+        """Everything open goes again, from the oldest on."""
+        self._failed.extend(self._unconfirmed.values())
+        self._unconfirmed.clear()
+        self._take_back()
+
+    def on_confirmed(self, mid: int, reason: int) -> None:
+        sent = self._unconfirmed.pop(mid, None)
+        if sent is None:
+            return  # an acknowledgement nobody waits for
+        if reason >= FAILED or (reason == NO_SUBSCRIBERS and self.endpoint.read_by_stage):
+            self._hold(sent, reason)
+            return
+        sent.receipt.unrouted += reason == NO_SUBSCRIBERS
+        sent.receipt.left -= 1
+        self._refused = ""
+        self._delays.reset()
+
+    def after_read(self) -> None:
+        """Publish what waits, as far as the broker's receive maximum allows."""
+        if self._held or not self._waiting or self._link.client is None or not self._link.up:
+            return
+        waiting, unconfirmed = self._waiting, self._unconfirmed
+        packets = list[bytes]()
+        while waiting and len(unconfirmed) < self._limit:
+            entry = waiting.popleft()
+            mid = self._free_mid()
+            unconfirmed[mid] = entry
+            packets.append(self._publisher.packet(mid, entry.item.id, entry.item.payload))
+        self._link.client.queue(packets)
+
+    def _free_mid(self) -> int:
+        """Packet ids go round; one that is still open is passed over."""
+        mid = self._last_mid % 65535 + 1
+        while mid in self._unconfirmed:
+            mid = mid % 65535 + 1
+        self._last_mid = mid
+        return mid
+
+    def _hold(self, sent: _Open, reason: int) -> None:
+        self._failed.append(sent)
+        if reason == NO_SUBSCRIBERS:
+            words = f"nobody is subscribed to {self._topic}"
+        else:
+            words = f"publishing to {self._topic} was refused with reason {reason:#04x}"
+        self._refused = f"broker {self._link.place}: {words}"
+        if not self._held:
+            self._held = True
+            self._poller.call_later(self._delays.next_s(), self._release)
+
+    def _release(self) -> None:
+        self._held = False
+        self._take_back()
+        self.after_read()
+        self._link.flush()
+
+    def _take_back(self) -> None:
+        self._waiting.extendleft(sorted(self._failed, reverse=True))
+        self._failed.clear()
+
+
+class Mqtt:
+    """The connector as the registry knows it."""
+
+    def __init__(self, keep_alive_s: int = KEEP_ALIVE_S) -> None:
+        self._keep_alive_s = keep_alive_s
+
+    def source(self, endpoint: EndpointSpec, poller: Poller, window: int) -> Source:
+        session = self._session(endpoint, keep=True, receive_maximum=window)
+        return MqttSource(endpoint, poller, window, session)
+
+    def sink(self, endpoint: EndpointSpec, poller: Poller) -> Sink:
+        return MqttSink(endpoint, poller, self._session(endpoint))
+
+    def check(self, endpoint: EndpointSpec) -> None:
+        name = f"{endpoint.client_id}.check.{uuid.uuid4().hex[:8]}"
+        self._visit(dataclasses.replace(endpoint, client_id=name))
+
+    def release(self, endpoint: EndpointSpec) -> None:
+        self._visit(endpoint)
+
+    def _visit(self, endpoint: EndpointSpec) -> None:
+        """Connect with a clean start and no session of one's own, and leave."""
+        poller = Poller()
+        try:
+            visitor = MqttSink(endpoint, poller, self._session(endpoint, clean=True))
+            visitor.open()
+            visitor.close()
+        finally:
+            poller.close()
+
+    def _session(self, endpoint: EndpointSpec, **wishes: Any) -> Session:
+        given = _options(endpoint)
+        base = Session(given["server"], given["port"], endpoint.client_id, False, False, 0, self._keep_alive_s)
+        return dataclasses.replace(base, **wishes)
+
+
+def _options(endpoint: EndpointSpec) -> Mapping[str, Any]:
+    table = options.CONNECTORS["mqtt"]
+    assert table is not None
+    return options.defaults(table, endpoint.options)
+
+
+connector: Connector = Mqtt()

@@ -1,0 +1,125 @@
+"""The segment's counters, in a small memory-mapped file, so that a restart goes on counting.
+
+Layout: one row of int64 per stage, in the spec's order, one column per name of `spec.COUNTERS`; then a
+SHA-256 of the names, so that a file of other stages is not taken for this one's.
+
+Per row `in = done + filtered + dead_lettered + dropped + in_flight`. A record enters a stage (`in` and
+`in_flight` go up) before user code sees it, and leaves `in_flight` when its message is acknowledged.
+What a crash left in flight is taken out of `in` at the next start, because the broker brings it again.
+"""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import mmap
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fogline.runtimes.spec import COUNTERS
+
+FILE = "counters.bin"
+LATENCIES = 4096
+_COLUMN = {name: index for index, name in enumerate(COUNTERS)}
+_WIDTH = len(COUNTERS)
+_SETTLED = ("done", "filtered", "dead_lettered", "dropped")
+
+
+@dataclass
+class Tally:
+    """What one batch did at one stage."""
+
+    done: int = 0
+    filtered: int = 0
+    out: int = 0
+
+
+class Counters:
+    """Written by the pump's thread, read by any: `snapshot` never sees a row between two writes."""
+
+    def __init__(self, stages: Sequence[str], folder: Path | None = None) -> None:
+        """In `folder/counters.bin`, or in plain memory without a folder."""
+        self.stages = tuple(stages)
+        self._lock = threading.Lock()
+        self._row = {name: index * _WIDTH for index, name in enumerate(stages)}
+        self._latencies: collections.deque[float] = collections.deque(maxlen=LATENCIES)
+        self._map: mmap.mmap | None = None
+        size = 8 * _WIDTH * len(stages)
+        if folder is None:
+            self._cells = memoryview(bytearray(size)).cast("q")
+        else:
+            self._map = _mapped(folder / FILE, size, _identity(stages))
+            self._whole = memoryview(self._map)
+            self._part = self._whole[:size]
+            self._cells = self._part.cast("q")
+        self._forget_in_flight()
+
+    def enter(self, stage: str, count: int) -> None:
+        """Records reach a stage; before any user code runs."""
+        row, cells = self._row[stage], self._cells
+        with self._lock:
+            cells[row + _COLUMN["in"]] += count
+            cells[row + _COLUMN["in_flight"]] += count
+
+    def settle(self, tallies: dict[str, Tally]) -> None:
+        """A batch is acknowledged: what was in flight has become what it is."""
+        cells = self._cells
+        with self._lock:
+            for stage, tally in tallies.items():
+                row = self._row[stage]
+                cells[row + _COLUMN["done"]] += tally.done
+                cells[row + _COLUMN["filtered"]] += tally.filtered
+                cells[row + _COLUMN["in_flight"]] -= tally.done + tally.filtered
+                cells[row + _COLUMN["out"]] += tally.out
+
+    def add(self, stage: str, name: str, count: int) -> None:
+        """For the columns outside the equation: `redelivered`, `unrouted`."""
+        with self._lock:
+            self._cells[self._row[stage] + _COLUMN[name]] += count
+
+    def latencies(self, seconds: Iterable[float]) -> None:
+        """Arrival to confirmation, for the messages of a batch."""
+        with self._lock:
+            self._latencies.extend(seconds)
+
+    def snapshot(self) -> dict[str, dict[str, int]]:
+        """Stage -> counter -> value; the equation holds in every row."""
+        with self._lock:
+            values = self._cells.tolist()
+        return {stage: dict(zip(COUNTERS, values[row : row + _WIDTH], strict=True)) for stage, row in self._row.items()}
+
+    def percentiles(self) -> tuple[float, float]:
+        """p50 and p99 of the recent latencies, in seconds; zeros before the first."""
+        with self._lock:
+            ordered = sorted(self._latencies)
+        if not ordered:
+            return 0.0, 0.0
+        last = len(ordered) - 1
+        return ordered[last // 2], ordered[round(last * 0.99)]
+
+    def close(self) -> None:
+        self._cells.release()
+        if self._map is not None:
+            self._part.release()
+            self._whole.release()
+            self._map.close()
+
+    def _forget_in_flight(self) -> None:
+        """Also mends a row that a crash caught between two writes."""
+        for row in self._row.values():
+            self._cells[row + _COLUMN["in"]] = sum(self._cells[row + _COLUMN[name]] for name in _SETTLED)
+            self._cells[row + _COLUMN["in_flight"]] = 0
+
+
+def _identity(stages: Sequence[str]) -> bytes:
+    return hashlib.sha256("\n".join((*stages, "", *COUNTERS)).encode()).digest()
+
+
+def _mapped(path: Path, size: int, identity: bytes) -> mmap.mmap:
+    kept = path.read_bytes() if path.exists() else b""
+    if len(kept) != size + len(identity) or kept[size:] != identity:
+        path.write_bytes(bytes(size) + identity)
+    with path.open("r+b") as file:
+        return mmap.mmap(file.fileno(), size + len(identity))

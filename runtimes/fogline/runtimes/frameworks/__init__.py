@@ -1,0 +1,1 @@
+"""What a stage computes with: one file per framework."""

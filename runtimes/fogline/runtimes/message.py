@@ -1,0 +1,40 @@
+"""What travels: a message as a source delivered it, and an item on its way through the segment."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+ID_PROPERTY = "fogline-id"
+"""Name under which a message's id travels in the broker's metadata."""
+
+
+@dataclass(slots=True)
+class Message:
+    """One input message. It belongs to the connection that brought it."""
+
+    payload: bytes
+    id: str
+    connection: int
+    """Number of the connection it came on: an acknowledgement is good on that connection only."""
+    redelivered: bool
+    handle: Any
+    """What the source needs to acknowledge it; nobody else looks inside. None: needs none."""
+    arrived_at: float
+    """`time.monotonic()` when it was read from the socket."""
+
+
+class Item(NamedTuple):
+    """One encoded record. Inside the segment it is bytes too, so that a stage cannot tell a neighbour in
+    its own process from one behind a queue, and a retry always starts from a fresh copy."""
+
+    origin: int
+    """Place of the input message in its batch."""
+    id: str
+    payload: bytes
+
+
+def content_id(topic: str, payload: bytes) -> str:
+    """The id of a foreign message: it names content, not an occurrence; never a key to deduplicate by."""
+    return hashlib.sha256(topic.encode() + b"\0" + payload).hexdigest()

@@ -1,0 +1,105 @@
+"""One option table per connector and framework: what `props` may hold, with default, example and sentence.
+
+The linter (`coord validate`), the plugins and the documentation read the same table. Standard library
+only: the coordinator imports this module without importing a broker or model library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Option:
+    """One key of `props`."""
+
+    name: str
+    kind: str
+    """`string`, `integer`, `number`, `boolean`, `names` (a string or a list of strings), `object`."""
+    sentence: str
+    example: Any
+    default: Any = None
+    required: bool = False
+    choices: tuple[Any, ...] = ()
+    minimum: int | None = None
+    maximum: int | None = None
+    available: bool = True
+    """False: the key is known, but this release refuses it with "not available yet"."""
+
+
+_FORMAT = Option(
+    "format", "string", "How a payload becomes a record.", "json", default="json", choices=("json", "text", "bytes")
+)
+
+CONNECTORS: Mapping[str, tuple[Option, ...] | None] = {
+    "mqtt": (
+        Option("server", "string", "Host name or address of the broker.", "localhost", required=True),
+        Option("port", "integer", "Port of the broker.", 1883, default=1883, minimum=1, maximum=65535),
+        Option("topic", "string", "Topic that is read or written.", "plant/raw", required=True),
+        Option("qos", "integer", "MQTT quality of service.", 1, default=1, choices=(1,)),
+        _FORMAT,
+        Option("username", "string", "Login name.", "edge", available=False),
+        Option("password", "object", "A secret's name.", {"secret": "mqtt"}, available=False),
+        Option("tls", "object", "Transport security.", {"ca": "ca.pem"}, available=False),
+        Option("metadata", "string", "Adds topic, time and headers to each record.", "_meta", available=False),
+        Option("group", "string", "A reader's name of one's own.", "dashboards", available=False),
+        Option("start", "string", "Where a first submit begins to read.", "earliest", available=False),
+        Option("client", "string", "Client library.", "paho", available=False),
+    ),
+    "kafka": None,
+    "websocket": None,
+    "file": None,
+}
+"""Connector -> its options; None: the connector is known but this release refuses it."""
+
+FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
+    "code": (
+        Option("path", "string", "Folder of the code, relative to the document.", "./preparation", required=True),
+        Option("entrypoint", "string", "File in the folder.", "main.py", default="main.py"),
+        Option("function", "string", "Function or class in that file.", "handler", default="handler"),
+    ),
+    "onnx": (
+        Option("path", "string", "Model file, relative to the document.", "./models/detector.onnx", required=True),
+        Option("input", "names", "Field, or fields in order, that the model reads.", "features"),
+        Option("output", "string", "Field under which the answer is added to the record.", "score"),
+        Option("input_format", "string", "Encoding of the records.", "json", default="json", choices=("json",)),
+        Option("serializer", "string", "How the file was written.", "onnx", choices=("onnx",)),
+        Option("optimize", "object", "Smaller model for the edge.", {"precision": "int8"}, available=False),
+    ),
+    "sklearn": (
+        Option("path", "string", "Model file, relative to the document.", "./models/forest.joblib", required=True),
+        Option(
+            "serializer",
+            "string",
+            "How the file was written.",
+            "joblib",
+            default="joblib",
+            choices=("joblib", "pickle"),
+        ),
+        Option("input", "names", "Field, or fields in order, that the model reads.", ["cpu", "net"]),
+        Option("output", "string", "Field under which the answer is added to the record.", "score"),
+        Option(
+            "method",
+            "string",
+            "Which method of the model answers.",
+            "predict_proba",
+            default="predict",
+            choices=("predict", "predict_proba", "decision_function", "score_samples", "transform"),
+        ),
+        Option("input_format", "string", "Encoding of the records.", "json", default="json", choices=("json",)),
+        Option("optimize", "object", "Smaller model for the edge.", {"precision": "int8"}, available=False),
+    ),
+    "tensorflow": None,
+    "tflite": None,
+}
+"""Framework -> its options; None: the framework is known but this release refuses it."""
+
+FRAMEWORK_ALIASES: Mapping[str, str] = {"scikit-learn": "sklearn", "keras": "tensorflow"}
+
+
+def defaults(table: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given options completed by the table's defaults."""
+    known = {option.name: option.default for option in table if option.default is not None}
+    return known | dict(given)

@@ -1,0 +1,200 @@
+"""The note handed through the door: what one segment process is asked to run.
+
+A segment's spec is JSON, written by the coordinator (or by `coord test`), carried through the control
+plane as opaque bytes and read by the stage process. It is modelled here and nowhere else. Its digest,
+SHA-256 over the canonical bytes, decides whether a running process must be replaced, so nothing that
+changes without need (a revision number, a node's name, a path) belongs in it.
+
+Standard library only: the agent and the coordinator import this module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+SPEC_VERSION = 1
+CONTROL_VERSION = 1
+"""Version of the control socket's vocabulary; neighbouring releases understand each other."""
+
+MEMORY = "memory"
+"""The connector of a link between two stages of one process."""
+
+
+class Exit(IntEnum):
+    """How a segment process ended. 0 and the numbers here are final words; anything else is a crash."""
+
+    DONE = 0
+    """Drained on request: everything taken was acknowledged."""
+    BAD_SPEC = 64
+    """The spec itself cannot be run (unknown plugin, wrong option, newer spec version)."""
+    STAGE_UNUSABLE = 65
+    """A stage cannot be loaded: model file, entry point, function, import."""
+    NOT_CONNECTED = 69
+    """A broker could not be reached while checking."""
+    RECORD_FAILED = 70
+    """A record failed for good and there is nowhere to put it: it stays unacknowledged."""
+    SUPERSEDED = 75
+    """Another copy reads under this name now: start again only when the assignment is confirmed."""
+
+
+FINAL_EXITS = frozenset({Exit.DONE, Exit.BAD_SPEC, Exit.STAGE_UNUSABLE, Exit.RECORD_FAILED, Exit.SUPERSEDED})
+"""Starting again would end the same way: the agent does not restart after these."""
+
+
+class SegmentState(StrEnum):
+    """What the control socket's `status` answers under `state`.
+
+    ::
+
+        loading --> loaded --bind--> binding --> ready --drain--> draining --> (exit 0)
+    """
+
+    LOADING = "loading"
+    LOADED = "loaded"
+    BINDING = "binding"
+    READY = "ready"
+    DRAINING = "draining"
+
+
+COUNTERS = ("in", "done", "filtered", "dead_lettered", "dropped", "in_flight", "out", "redelivered", "unrouted")
+"""Per stage, in this order everywhere: `in = done + filtered + dead_lettered + dropped + in_flight`."""
+
+
+class SpecError(ValueError):
+    """The bytes are not a spec this release can run."""
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One stage of the segment. `inputs` and `outputs` name queues of the pipeline or links `a..b`."""
+
+    name: str
+    framework: str
+    """A name of the framework registry: `code`, `onnx`, `sklearn`."""
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    artifact: str = ""
+    """SHA-256 of the bundle (code) or file (model) in the artifact folder; empty when `path` is used."""
+    path: str = ""
+    """Absolute path on this machine, for `coord test`, which runs the user's own files in place."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the framework: `entrypoint`, `function`, `args`, `input`, `output`, `method`, ..."""
+
+
+@dataclass(frozen=True)
+class EndpointSpec:
+    """One end of a declared queue: a source (`stage` reads it) or a sink (`stage` writes it)."""
+
+    queue: str
+    stage: str
+    connector: str
+    options: Mapping[str, Any]
+    """Options of the connector: `server`, `port`, `topic`, `format`, ..."""
+    client_id: str
+    """Stable over restarts and moves: for a reader `fogline.<cluster>.<pipeline>.<stage>.<queue>.<replica>`."""
+    group: str = ""
+    """Reader's name without the replica: the consumer group."""
+    read_by_stage: bool = False
+    """Sinks: a Fogline stage reads this queue, so a message nobody was subscribed to is a failure."""
+    written_by_stage: bool = False
+    """Sources: a Fogline stage writes this queue (only foreigners otherwise)."""
+
+
+@dataclass(frozen=True)
+class BatchSpec:
+    """Micro-batching: at most `max_size` records at once, waiting at most `max_wait_s` for more."""
+
+    max_size: int = 256
+    max_wait_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class SegmentSpec:
+    """One process: sources -> stages (topological order) -> sinks."""
+
+    pipeline: str
+    segment: str
+    replica: str
+    lane: str
+    cluster: str
+    stages: tuple[StageSpec, ...]
+    sources: tuple[EndpointSpec, ...] = ()
+    sinks: tuple[EndpointSpec, ...] = ()
+    batch: BatchSpec = BatchSpec()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    restart: str = "always"
+    """What the agent does when the process dies: `always`, `on-failure` or `no`."""
+    spec_version: int = SPEC_VERSION
+
+    @property
+    def assignment_id(self) -> str:
+        """`pipeline/segment/replica/lane`."""
+        return f"{self.pipeline}/{self.segment}/{self.replica}/{self.lane}"
+
+    @property
+    def artifacts(self) -> tuple[str, ...]:
+        """Digests the node needs before this segment can start, each once, in stage order."""
+        return tuple(dict.fromkeys(stage.artifact for stage in self.stages if stage.artifact))
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Every queue and in-memory link this segment touches, each once."""
+        names = [name for stage in self.stages for name in (*stage.inputs, *stage.outputs)]
+        return tuple(dict.fromkeys(names))
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: sorted keys, no blanks, UTF-8. The digest is taken over these bytes."""
+        document = dataclasses.asdict(self)
+        return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def digest(spec: bytes) -> str:
+    """SHA-256 of canonical spec bytes, in hex: the `spec_digest` of an assignment."""
+    return hashlib.sha256(spec).hexdigest()
+
+
+def parse(data: bytes) -> SegmentSpec:
+    """Read a spec. Unknown keys of a known version are ignored, so that neighbours understand each other.
+
+    Raises SpecError when the bytes are not JSON, a required key is absent or the version is newer.
+    """
+    try:
+        document = json.loads(data)
+        version = document["spec_version"]
+        if version > SPEC_VERSION:
+            raise SpecError(f"spec version {version} is newer than {SPEC_VERSION}: upgrade this node's fogline")
+        return SegmentSpec(
+            **_known(SegmentSpec, document)
+            | {
+                "stages": tuple(_stage(each) for each in document["stages"]),
+                "sources": tuple(_read(EndpointSpec, each) for each in document["sources"]),
+                "sinks": tuple(_read(EndpointSpec, each) for each in document["sinks"]),
+                "batch": _read(BatchSpec, document["batch"]),
+            }
+        )
+    except SpecError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SpecError(f"not a segment spec: {error!r}") from error
+
+
+def _stage(document: Mapping[str, Any]) -> StageSpec:
+    known = _known(StageSpec, document)
+    return StageSpec(**known | {"inputs": tuple(known["inputs"]), "outputs": tuple(known["outputs"])})
+
+
+def _read(kind: type[_T], document: Mapping[str, Any]) -> _T:
+    return kind(**_known(kind, document))
+
+
+def _known(kind: type, document: Mapping[str, Any]) -> dict[str, Any]:
+    names = {each.name for each in dataclasses.fields(kind)}
+    return {key: value for key, value in document.items() if key in names}

@@ -1,0 +1,130 @@
+"""What the next agent makes of what the one before it left: running, dead, denied, lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fogline.agent.host.workspace import Workspace
+from fogline.agent.store.sqlite import Membership
+from fogline.wire.terms import CopyState, Wanted
+from support.agent_builders import a_spec, a_wish, lives, until
+from support.agent_node import a_node, scene
+
+pytestmark = pytest.mark.e2e
+
+S = CopyState
+
+
+def test_the_next_agent_finds_everything_running(tmp_path: Path) -> None:
+    async def life() -> None:
+        wish, loaded = a_wish(a_spec()), a_wish(a_spec("loaded"), bind=False)
+        async with a_node(tmp_path / "n", leave=True) as node:
+            node.wants(wish, loaded)
+            pid = (await node.reaches(wish, S.READY)).pid
+            await node.reaches(loaded, S.LOADED)
+        assert lives(pid)
+        async with a_node(tmp_path / "n") as node:
+            assert node.state(wish) is S.READY, "known before anybody is dialled"
+            assert node.state(loaded) is S.LOADED
+            again = await node.reaches(wish, S.READY)
+            assert again.pid == pid
+            assert again.restarts == 0
+            node.wants(wish, loaded, replace(wish, wanted=Wanted.STOPPED))
+            await node.reaches(wish, S.GONE)
+            assert not lives(pid)
+
+    scene(life())
+
+
+def test_what_died_while_no_agent_was_there_is_started_again(tmp_path: Path) -> None:
+    async def life() -> None:
+        wish = a_wish(a_spec())
+        async with a_node(tmp_path / "n", leave=True) as node:
+            node.wants(wish)
+            pid = (await node.reaches(wish, S.READY)).pid
+        path = Workspace.of(tmp_path / "n", wish.key).path
+        shim_pid = json.loads((path / "shim.json").read_text())["shim_pid"]
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: not lives(pid) and not lives(shim_pid), "the stage and its shim are gone")
+        async with a_node(tmp_path / "n") as node:
+            seen = await node.reaches(wish, S.READY)
+            assert seen.pid != pid
+            assert seen.restarts == 1
+
+    scene(life())
+
+
+def test_after_a_power_cut_all_starts_from_the_disk(tmp_path: Path) -> None:
+    async def life() -> None:
+        wish = a_wish(a_spec())
+        async with a_node(tmp_path / "n", leave=True) as node:
+            node.wants(wish)
+            pid = (await node.reaches(wish, S.READY)).pid
+        path = Workspace.of(tmp_path / "n", wish.key).path
+        os.kill(json.loads((path / "shim.json").read_text())["shim_pid"], signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
+        noted = json.loads((path / "shim.json").read_text())
+        (path / "shim.json").write_text(json.dumps(noted | {"boot_id": "the boot before"}))
+        async with a_node(tmp_path / "n") as node:
+            seen = await node.reaches(wish, S.READY)
+            assert seen.pid != pid
+
+    scene(life())
+
+
+def test_a_process_that_denies_being_ours_is_left_alone_and_blocks_a_second(tmp_path: Path) -> None:
+    async def life() -> None:
+        wish = a_wish(a_spec())
+        async with a_node(tmp_path / "n", leave=True) as node:
+            node.wants(wish)
+            pid = (await node.reaches(wish, S.READY)).pid
+        (Workspace.of(tmp_path / "n", wish.key).path / "deny").touch()
+        async with a_node(tmp_path / "n") as node:
+            await until(lambda: (seen := node.sees(wish)) and "not started twice" in seen.reason, "it says why")
+            assert lives(pid)
+            os.kill(pid, signal.SIGKILL)
+            assert (await node.reaches(wish, S.STARTING)).restarts >= 1
+
+    scene(life())
+
+
+def test_a_stage_that_answers_nobody_is_ended_before_another_is_started(tmp_path: Path) -> None:
+    async def life() -> None:
+        wish = a_wish(a_spec(environment={"FAKE_MUTE": "1"}))
+        async with a_node(tmp_path / "n", leave=True) as node:
+            node.wants(wish)
+            await until(lambda: (seen := node.sees(wish)) and seen.pid, "it runs")
+            seen = node.sees(wish)
+            assert seen is not None
+        async with a_node(tmp_path / "n") as node:
+            assert not lives(seen.pid), "it was ours by the kernel's word"
+            await until(lambda: (again := node.sees(wish)) and again.pid not in {0, seen.pid}, "a new one")
+
+    scene(life())
+
+
+@pytest.mark.parametrize("fate", ["still runs", "died"])
+def test_a_lost_store_is_no_reason_for_two_copies(tmp_path: Path, fate: str) -> None:
+    async def life() -> None:
+        wish = a_wish(a_spec())
+        async with a_node(tmp_path / "n", leave=True) as node:
+            node.wants(wish)
+            pid = (await node.reaches(wish, S.READY)).pid
+        (tmp_path / "n" / "state.db").write_bytes(b"rubbish" * 1000)
+        if fate == "died":
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: not lives(pid), "dead")
+        async with a_node(tmp_path / "n") as node:
+            seen = await node.reaches(wish, S.READY)
+            assert (seen.pid == pid) == (fate == "still runs")
+            assert node.store.membership() == Membership()
+            (record,) = node.store.copies()
+            assert record.wish == replace(wish, listed=False, drain_s=0.0)
+
+    scene(life())

@@ -1,0 +1,52 @@
+"""Real parts: tests marked `broker` or `e2e` talk to a real mosquitto.
+
+Without one they are skipped with the reason; under CI=true a missing part, and any skip of such a test,
+is a failure: a gate that silently tests less is none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from support import mosquitto
+
+pytest_plugins = ["pytester"]
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports onnxruntime
+
+REMEDY = "mosquitto is missing: run tests/install-real-parts.sh"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what cannot run here, after `-m` has taken away what is not asked for."""
+    real = [item for item in items if _needs_real_parts(item)]
+    if not real or Path(mosquitto.BINARY).exists():
+        return
+    if _on_build_server():
+        raise pytest.UsageError(f"{REMEDY} (under CI=true a real part must be there)")
+    for item in real:
+        item.add_marker(pytest.mark.skip(reason=REMEDY))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under CI=true a skipped test of a real part is a failed one."""
+    report = yield
+    if report.skipped and _needs_real_parts(item) and _on_build_server():
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"under CI=true a test of a real part must run: {reason}"
+    return report
+
+
+def _needs_real_parts(item: pytest.Item) -> bool:
+    return any(item.iter_markers("broker")) or any(item.iter_markers("e2e"))
+
+
+def _on_build_server() -> bool:
+    return os.environ.get("CI") == "true"

@@ -1,0 +1,247 @@
+"""Reconcile: the life of a deployment against a fleet that is played by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fogline.coordinator.core.deployment import Copy, Deployment, Phase, Seen, Want
+from fogline.coordinator.core.reconcile import START_S, Step, reconcile, shown_state, stopped, submitted
+from fogline.wire.terms import CopyState, Wanted
+
+A1, B1 = (Copy(f"p/{name}/0/a", f"{name}1", "n", name, depth) for depth, name in enumerate("ab"))
+A2 = replace(A1, spec_digest="a2")
+B2 = replace(B1, spec_digest="b2")
+READY, PREPARED, GONE, FAILED = CopyState.READY, CopyState.PREPARED, CopyState.GONE, CopyState.FAILED
+RUN, LOAD, PREPARE, STOP = (
+    Want(Wanted.RUNNING, bind=True),
+    Want(Wanted.RUNNING),
+    Want(Wanted.PREPARED),
+    Want(Wanted.STOPPED),
+)
+
+
+def _seen(states: Mapping[Copy, CopyState]) -> dict[Copy, Seen]:
+    return {copy: Seen(state, "why" if state is FAILED else "") for copy, state in states.items()}
+
+
+def _step(deployment: Deployment, states: Mapping[Copy, CopyState], now_s: float = 0.0) -> Step:
+    return reconcile(deployment, _seen(states), now_s)
+
+
+def _submitted(*copies: Copy) -> Deployment:
+    return submitted(None, 1, copies, {}, 0.0)[0]
+
+
+def _running(*copies: Copy) -> Deployment:
+    deployment = _step(_submitted(*copies), dict.fromkeys(copies, PREPARED)).deployment
+    deployment = _step(deployment, dict.fromkeys(copies, READY)).deployment
+    step = _step(deployment, dict.fromkeys(copies, READY), 1.5)
+    assert step.deployment.phase is Phase.RUNNING
+    return step.deployment
+
+
+def _resubmitted(deployment: Deployment, *copies: Copy, states: Mapping[Copy, CopyState] | None = None) -> Deployment:
+    return submitted(deployment, 2, copies, _seen(states or {}), 10.0)[0]
+
+
+def test_nothing_runs_before_everything_is_prepared() -> None:
+    step = _step(_submitted(A1, B1), {A1: PREPARED, B1: CopyState.PREPARING})
+    assert step.deployment.phase is Phase.PREPARING
+    assert step.wanted == {A1: PREPARE, B1: PREPARE}
+
+
+def test_all_load_at_once_and_bind_from_downstream_to_upstream() -> None:
+    step = _step(_submitted(A1, B1), {A1: PREPARED, B1: PREPARED})
+    assert step.wanted == {A1: LOAD, B1: RUN}
+    assert _step(step.deployment, {A1: CopyState.LOADED, B1: CopyState.LOADED}).wanted == {A1: LOAD, B1: RUN}
+    assert _step(step.deployment, {A1: CopyState.LOADED, B1: READY}).wanted == {A1: RUN, B1: RUN}
+
+
+def test_ready_counts_only_once_it_held() -> None:
+    deployment = _step(_submitted(A1), {A1: PREPARED}).deployment
+    step = _step(deployment, {A1: READY}, 5.0)
+    assert (step.deployment.phase, step.outcomes, step.wake_in_s) == (Phase.STARTING, (), 1.0)
+    lost = _step(step.deployment, {A1: CopyState.RESTARTING}, 5.5)
+    assert lost.deployment.ready_since_s is None
+    held = _step(step.deployment, {A1: READY}, 6.1)
+    assert [(each.revision, each.succeeded) for each in held.outcomes] == [(1, True)]
+
+
+def test_a_failed_check_fails_a_first_submit_and_leaves_nothing() -> None:
+    step = _step(_submitted(A1, B1), {A1: PREPARED, B1: FAILED})
+    assert step.deployment.phase is Phase.FAILED
+    assert step.outcomes[0].text == "segment b on n: why"
+    assert step.wanted == {A1: STOP, B1: STOP}
+    assert _step(step.deployment, {A1: GONE, B1: GONE}).wanted == {}
+
+
+def test_a_failed_check_of_a_new_revision_leaves_the_former_untouched() -> None:
+    deployment = _resubmitted(_running(A1, B1), A2, B1)
+    step = _step(deployment, {A1: READY, B1: READY, A2: PREPARED})
+    assert step.wanted[A1] == STOP
+    step = _step(deployment, {A1: READY, B1: READY, A2: FAILED})
+    assert (step.deployment.phase, step.deployment.revision) == (Phase.RUNNING, 1)
+    assert step.wanted == {A1: RUN, B1: RUN, A2: STOP}
+    assert "revision 1 goes on running" in step.outcomes[0].text
+
+
+def test_what_did_not_change_is_never_asked_to_stop() -> None:
+    states = {A1: READY, B1: READY, A2: CopyState.PREPARING}
+    deployment = _resubmitted(_running(A1, B1), A2, B1)
+    for now_s, change in enumerate([{}, {A2: PREPARED}, {A1: GONE}, {A2: READY}, {}, {}], 10):
+        states |= change
+        step = _step(deployment, states, float(now_s))
+        assert step.wanted[B1] == RUN
+        deployment = step.deployment
+    assert (deployment.phase, deployment.revision, deployment.leaving) == (Phase.RUNNING, 2, ())
+
+
+def test_the_old_drain_from_upstream_to_downstream_before_the_new_start() -> None:
+    deployment = _resubmitted(_running(A1, B1), A2, B2)
+    prepared = {A2: PREPARED, B2: PREPARED}
+    step = _step(deployment, prepared | {A1: READY, B1: READY}, 11.0)
+    assert step.deployment.phase is Phase.DRAINING
+    assert step.wanted == {A1: STOP, B1: RUN, A2: PREPARE, B2: PREPARE}
+    step = _step(step.deployment, prepared | {A1: GONE, B1: READY}, 12.0)
+    assert step.wanted == {A1: STOP, B1: STOP, A2: PREPARE, B2: PREPARE}
+    step = _step(step.deployment, prepared | {A1: GONE, B1: GONE}, 13.0)
+    assert step.deployment.phase is Phase.STARTING
+    assert step.wanted[B2] == RUN
+
+
+def test_a_revision_that_does_not_start_is_rolled_back() -> None:
+    deployment = _resubmitted(_running(A1), A2)
+    deployment = _step(deployment, {A1: READY, A2: PREPARED}, 10.0).deployment
+    deployment = _step(deployment, {A1: GONE, A2: PREPARED}, 11.0).deployment
+    step = _step(deployment, {A1: GONE, A2: FAILED}, 12.0)
+    assert (step.deployment.phase, step.deployment.revision, step.outcomes) == (Phase.ROLLING_BACK, 1, ())
+    assert step.wanted == {A1: RUN, A2: STOP}
+    deployment = _step(step.deployment, {A1: READY, A2: GONE}, 13.0).deployment
+    step = _step(deployment, {A1: READY, A2: GONE}, 14.5)
+    assert step.deployment.phase is Phase.RUNNING
+    assert [(each.revision, each.succeeded) for each in step.outcomes] == [(2, False)]
+    assert "revision 1, which runs again" in step.outcomes[0].text
+
+
+def test_starting_has_a_deadline_that_says_who_is_late() -> None:
+    deployment = _step(_submitted(A1), {A1: PREPARED}).deployment
+    step = reconcile(deployment, {A1: Seen(CopyState.STARTING, "broker away")}, START_S + 1)
+    assert step.deployment.phase is Phase.FAILED
+    assert step.deployment.reason == "segment a on n was not ready within 60 s; it is starting: broker away"
+
+
+def test_a_copy_that_keeps_dying_is_not_waited_for() -> None:
+    deployment = _step(_submitted(A1), {A1: PREPARED}).deployment
+    step = reconcile(deployment, {A1: Seen(CopyState.RESTARTING, "signal 11", restarts=3)}, 5.0)
+    assert "died 3 times before it was ready: signal 11" in step.deployment.reason
+
+
+def test_stop_goes_from_upstream_to_downstream_and_has_a_deadline() -> None:
+    deployment, superseded = stopped(_running(A1, B1), 20.0)
+    assert superseded is None
+    assert _step(deployment, {A1: READY, B1: READY}, 20.0).wanted == {A1: STOP, B1: RUN}
+    assert _step(deployment, {A1: GONE, B1: READY}, 21.0).wanted == {A1: STOP, B1: STOP}
+    assert _step(deployment, {A1: GONE, B1: GONE}, 22.0).deployment.phase is Phase.STOPPED
+    late = _step(deployment, {A1: GONE, B1: CopyState.UNKNOWN}, 200.0)
+    assert late.deployment.phase is Phase.STOPPED
+    assert late.wanted == {B1: STOP}
+    assert "n: what runs there stops when the node is back" in late.deployment.reason
+
+
+def test_stop_while_preparing_starts_nothing() -> None:
+    deployment, superseded = stopped(_submitted(A1, B1), 1.0)
+    assert superseded is not None
+    assert not superseded.succeeded
+    assert _step(deployment, {A1: PREPARED, B1: PREPARED}, 1.0).wanted == {A1: STOP, B1: STOP}
+
+
+def test_a_newer_submit_supersedes_one_on_its_way() -> None:
+    first = _submitted(A1)
+    second, outcome = submitted(first, 2, [A2], {}, 1.0)
+    assert outcome is not None
+    assert (outcome.revision, outcome.succeeded, outcome.text) == (1, False, "superseded by revision 2")
+    assert _step(second, {A1: PREPARED, A2: PREPARED}, 1.0).wanted == {A1: STOP, A2: RUN}
+
+
+def test_a_failed_copy_ends_before_it_begins_again() -> None:
+    running = _running(A1, B1)
+    again = _resubmitted(running, A1, B1, states={A1: FAILED, B1: READY})
+    step = _step(again, {A1: FAILED, B1: READY}, 10.0)
+    assert step.wanted == {A1: STOP, B1: RUN}
+    step = _step(step.deployment, {A1: GONE, B1: READY}, 11.0)
+    assert step.wanted == {A1: PREPARE, B1: RUN}
+    step = _step(step.deployment, {A1: PREPARED, B1: READY}, 12.0)
+    assert step.wanted == {A1: RUN, B1: RUN}
+
+
+def test_degraded_is_shown_with_the_first_reason() -> None:
+    deployment = _running(A1, B1)
+    assert shown_state(deployment, _seen({A1: READY, B1: READY})) == ("running", "")
+    assert shown_state(deployment, _seen({A1: READY, B1: FAILED})) == ("degraded", "segment b on n is failed: why")
+    away = {A1: Seen(READY, node_connected=False), B1: Seen(READY)}
+    assert shown_state(deployment, away)[1].startswith("node n is not connected")
+
+
+_EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("see"), st.sampled_from([A1, A2, B1, B2]), st.sampled_from(list(CopyState))),
+        st.tuples(st.just("submit"), st.sampled_from([(A1, B1), (A2, B1), (A2, B2)]), st.none()),
+        st.tuples(st.just("stop"), st.none(), st.none()),
+        st.tuples(st.just("wait"), st.sampled_from([0.5, 2.0, 100.0, 400.0]), st.none()),
+    ),
+    max_size=30,
+)
+
+
+@given(_EVENTS)
+def test_whatever_happens_one_assignment_never_has_two_running_specs_wanted(
+    events: list[tuple[str, object, object]],
+) -> None:
+    deployment, states, now_s, number = _submitted(A1, B1), dict[Copy, CopyState](), 0.0, 1
+    for kind, what, state in events:
+        if kind == "see":
+            states[what] = state  # type: ignore[index, assignment]
+        elif kind == "submit":
+            number += 1
+            deployment, _ = submitted(deployment, number, what, _seen(states), now_s)  # type: ignore[arg-type]
+        elif kind == "stop":
+            deployment, _ = stopped(deployment, now_s)
+        else:
+            now_s += what  # type: ignore[operator]
+        step = _step(deployment, states, now_s)
+        deployment = step.deployment
+        running = [copy.assignment for copy, want in step.wanted.items() if want.wanted is Wanted.RUNNING]
+        assert len(running) == len(set(running))
+        assert set(deployment.leaving).isdisjoint(
+            c for c, want in step.wanted.items() if want.wanted is not Wanted.STOPPED
+        )
+
+
+@given(_EVENTS)
+def test_a_deployment_always_settles_once_the_world_is_quiet(events: list[tuple[str, object, object]]) -> None:
+    deployment, states, now_s = _submitted(A1, B1), dict[Copy, CopyState](), 0.0
+    for kind, what, state in events:
+        if kind == "see":
+            states[what] = state  # type: ignore[index, assignment]
+        elif kind == "submit":
+            deployment, _ = submitted(deployment, 2, what, _seen(states), now_s)  # type: ignore[arg-type]
+        deployment = _step(deployment, states, now_s).deployment
+    for _ in range(8):
+        now_s += 500.0
+        deployment = _step(deployment, states, now_s).deployment
+    settled = deployment.phase in {Phase.RUNNING, Phase.STOPPED, Phase.FAILED}
+    assert settled, deployment
+
+
+def test_waiting_for_a_copy_to_end_before_it_begins_again_has_a_deadline() -> None:
+    first = submitted(_submitted(A1, B1), 2, [A1, B2], {}, 1.0)[0]
+    again = submitted(first, 3, [A1, B1], {}, 2.0)[0]
+    states = {A1: PREPARED, B1: PREPARED, B2: PREPARED}
+    assert _step(again, states, 3.0).deployment.phase is Phase.PREPARING
+    late = _step(again, states, 400.0)
+    assert late.deployment.phase is Phase.FAILED
+    assert "has not ended" in late.deployment.reason

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from fogline.runtimes.counters import FILE, Counters, Tally
+from fogline.runtimes.spec import COUNTERS
+
+
+def balanced(row: dict[str, int]) -> bool:
+    settled = row["done"] + row["filtered"] + row["dead_lettered"] + row["dropped"]
+    return row["in"] == settled + row["in_flight"]
+
+
+def test_a_batch_enters_and_settles() -> None:
+    counters = Counters(["a", "b"])
+    counters.enter("a", 5)
+    assert counters.snapshot()["a"] == dict.fromkeys(COUNTERS, 0) | {"in": 5, "in_flight": 5}
+    counters.settle({"a": Tally(done=3, filtered=2, out=6)})
+    counters.add("a", "unrouted", 1)
+    assert counters.snapshot() == {
+        "a": dict.fromkeys(COUNTERS, 0) | {"in": 5, "done": 3, "filtered": 2, "out": 6, "unrouted": 1},
+        "b": dict.fromkeys(COUNTERS, 0),
+    }
+
+
+def test_a_restart_goes_on_and_forgets_what_was_in_flight(tmp_path: Path) -> None:
+    first = Counters(["a"], tmp_path)
+    first.enter("a", 10)
+    first.settle({"a": Tally(done=4, out=4)})
+    again = Counters(["a"], tmp_path)  # the first one is not closed: it crashed
+    row = again.snapshot()["a"]
+    assert (row["in"], row["done"], row["in_flight"], row["out"]) == (4, 4, 0, 4)
+    first.close()
+    again.close()
+
+
+def test_other_stages_start_from_zero(tmp_path: Path) -> None:
+    first = Counters(["a"], tmp_path)
+    first.enter("a", 1)
+    first.settle({"a": Tally(done=1)})
+    first.close()
+    other = Counters(["b"], tmp_path)
+    assert other.snapshot()["b"]["done"] == 0
+    other.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"\0" * 4096])
+def test_a_spoilt_file_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE).write_bytes(content)
+    counters = Counters(["a"], tmp_path)
+    assert counters.snapshot()["a"]["in"] == 0
+    counters.close()
+
+
+def test_a_reader_in_another_thread_always_sees_the_equation_hold() -> None:
+    counters = Counters(["a"])
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            counters.enter("a", 3)
+            counters.settle({"a": Tally(done=2, filtered=1, out=2)})
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    rows = [counters.snapshot()["a"] for _ in range(2000)]
+    stop.set()
+    writer.join()
+    assert all(map(balanced, rows))
+    assert rows[-1]["in"] > 0
+
+
+def test_percentiles_of_recent_latencies() -> None:
+    counters = Counters(["a"])
+    assert counters.percentiles() == (0.0, 0.0)
+    counters.latencies(number / 100 for number in range(101))
+    assert counters.percentiles() == (0.5, 0.99)

@@ -1,0 +1,63 @@
+"""A foreign MQTT program: paho as anybody would use it, knowing nothing of Fogline."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from support.segments import DEADLINE_S, wait_until
+
+
+class Peer:
+    """Connected on entry; collects what it subscribed to; `publish` waits for the acknowledgement."""
+
+    def __init__(self, port: int, *, v5: bool = True, client_id: str = "") -> None:
+        self.payloads: list[bytes] = []
+        self.ids: list[str] = []
+        self._connected = threading.Event()
+        self._subscribed = threading.Event()
+        version = paho.MQTTv5 if v5 else paho.MQTTv311
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id, protocol=version)
+        self._client.max_inflight_messages_set(0)
+        self._client.on_connect = lambda *_: self._connected.set()
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = self._collect
+        self._port = port
+
+    def __enter__(self) -> Peer:
+        self._client.connect("127.0.0.1", self._port)
+        self._client.loop_start()
+        assert self._connected.wait(DEADLINE_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def subscribe(self, topic: str) -> Peer:
+        self._subscribed.clear()
+        self._client.subscribe(topic, 1)
+        assert self._subscribed.wait(DEADLINE_S)
+        return self
+
+    def publish(self, topic: str, *payloads: bytes, retain: bool = False, qos: int = 1, ident: str = "") -> None:
+        properties = None
+        if ident:
+            properties = Properties(PacketTypes.PUBLISH)
+            properties.UserProperty = [("other", "x"), ("fogline-id", ident)]
+        sent = [self._client.publish(topic, each, qos, retain, properties) for each in payloads]
+        for each in sent:
+            each.wait_for_publish(DEADLINE_S)
+
+    def until(self, count: int) -> None:
+        """Wait until so many messages have come."""
+        wait_until(lambda: len(self.payloads) >= count, f"{count} messages")
+
+    def _collect(self, _client: Any, _data: Any, message: Any) -> None:
+        self.payloads.append(message.payload)
+        pairs = getattr(message.properties, "UserProperty", []) if message.properties else []
+        self.ids.append(dict(pairs).get("fogline-id", ""))
