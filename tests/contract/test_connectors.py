@@ -11,6 +11,7 @@ import pytest
 
 from fogline.runtimes.connectors.base import Receipt, Sink, Source
 from fogline.runtimes.connectors.memory import MemoryQueue, MemorySink, MemorySource
+from fogline.runtimes.connectors.mqtt import Mqtt, MqttSource
 from fogline.runtimes.message import Item, Message
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec
@@ -56,8 +57,6 @@ class MemoryKit(Kit):
 
 class MqttKit(Kit):
     def __init__(self, poller: Poller, folder: Path) -> None:
-        from fogline.runtimes.connectors.mqtt import Mqtt
-
         super().__init__(poller)
         self.broker = Mosquitto(folder)
         self.broker.start()
@@ -70,9 +69,19 @@ class MqttKit(Kit):
         return self._mqtt.sink(mqtt_end("q", "writer", self.broker.port), self.poller)
 
     def break_connection(self, source: Source) -> None:
+        self.settle(source)
         self.broker.restart()
         self.until(lambda: not source.connected, "the loss is seen")
         self.until(lambda: source.connected, "the source is back")
+
+    def settle(self, source: Source) -> None:
+        """Wait until the broker has read all acknowledgements: one that dies earlier may lose them."""
+        assert isinstance(source, MqttSource)
+        client: Any = source._link.client
+        with self.poller.lock:
+            client._send_pingreq()
+            source._link.flush()
+        self.until(lambda: client._ping_t == 0, "the broker answers a ping")
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + DEADLINE_S

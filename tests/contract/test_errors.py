@@ -1,5 +1,7 @@
 """What a status that gRPC itself made means to whoever called."""
 
+from typing import Any
+
 import grpc
 import pytest
 
@@ -17,8 +19,8 @@ class _Failed(grpc.RpcError):
     def details(self) -> str:
         return "made by the library"
 
-    def trailing_metadata(self) -> None:
-        return None
+    def trailing_metadata(self) -> tuple[Any, ...]:
+        return ()
 
 
 @pytest.mark.parametrize(
