@@ -235,6 +235,7 @@ class Assignment(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     DRAIN_S_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """pipeline/segment/replica/lane"""
     spec_digest: _builtins.str
@@ -249,6 +250,8 @@ class Assignment(_message.Message):
     """STOPPED only: how long to finish the window"""
     release: _builtins.bool
     """STOPPED only: afterwards end the broker sessions of its readers"""
+    incarnation: _builtins.int
+    """RUNNING only: a process that was started for a lower one is replaced"""
     def __init__(
         self,
         *,
@@ -260,10 +263,11 @@ class Assignment(_message.Message):
         revision: _builtins.int = ...,
         drain_s: _builtins.float = ...,
         release: _builtins.bool = ...,
+        incarnation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind", b"bind", "drain_s", b"drain_s", "id", b"id", "release", b"release", "revision", b"revision", "spec", b"spec", "spec_digest", b"spec_digest", "wanted", b"wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind", b"bind", "drain_s", b"drain_s", "id", b"id", "incarnation", b"incarnation", "release", b"release", "revision", b"revision", "spec", b"spec", "spec_digest", b"spec_digest", "wanted", b"wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -339,6 +343,8 @@ class NodeRequest(_message.Message):
     LOGS_FIELD_NUMBER: _builtins.int
     TAP_FIELD_NUMBER: _builtins.int
     PUBLISH_FIELD_NUMBER: _builtins.int
+    HOLDINGS_FIELD_NUMBER: _builtins.int
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     deadline_s: _builtins.float
     cancel: _builtins.bool
@@ -351,6 +357,10 @@ class NodeRequest(_message.Message):
     def tap(self) -> Global___Tap: ...
     @_builtins.property
     def publish(self) -> Global___Publish: ...
+    @_builtins.property
+    def holdings(self) -> Global___Holdings: ...
+    @_builtins.property
+    def dead_letters(self) -> Global___DeadLetters: ...
     def __init__(
         self,
         *,
@@ -361,12 +371,14 @@ class NodeRequest(_message.Message):
         logs: Global___Logs | None = ...,
         tap: Global___Tap | None = ...,
         publish: Global___Publish | None = ...,
+        holdings: Global___Holdings | None = ...,
+        dead_letters: Global___DeadLetters | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "logs", b"logs", "probe", b"probe", "publish", b"publish", "tap", b"tap"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "dead_letters", b"dead_letters", "holdings", b"holdings", "logs", b"logs", "probe", b"probe", "publish", b"publish", "tap", b"tap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "cancel", b"cancel", "deadline_s", b"deadline_s", "id", b"id", "logs", b"logs", "probe", b"probe", "publish", b"publish", "tap", b"tap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "cancel", b"cancel", "dead_letters", b"dead_letters", "deadline_s", b"deadline_s", "holdings", b"holdings", "id", b"id", "logs", b"logs", "probe", b"probe", "publish", b"publish", "tap", b"tap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["probe", "logs", "tap", "publish"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["probe", "logs", "tap", "publish", "holdings", "dead_letters"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -384,6 +396,7 @@ class NodeReply(_message.Message):
     DATA_FIELD_NUMBER: _builtins.int
     OBSERVATION_FIELD_NUMBER: _builtins.int
     CONFIRMED_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     seq: _builtins.int
     """0, 1, ... per id"""
@@ -399,6 +412,10 @@ class NodeReply(_message.Message):
     def observation(self) -> Global___Observation:
         """answer to a probe"""
 
+    @_builtins.property
+    def held(self) -> Global___DesiredState:
+        """answer to holdings"""
+
     def __init__(
         self,
         *,
@@ -410,10 +427,11 @@ class NodeReply(_message.Message):
         data: _builtins.bytes = ...,
         observation: Global___Observation | None = ...,
         confirmed: _builtins.int = ...,
+        held: Global___DesiredState | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["observation", b"observation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "observation", b"observation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed", b"confirmed", "data", b"data", "error", b"error", "error_kind", b"error_kind", "id", b"id", "last", b"last", "observation", b"observation", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed", b"confirmed", "data", b"data", "error", b"error", "error_kind", b"error_kind", "held", b"held", "id", b"id", "last", b"last", "observation", b"observation", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -438,25 +456,93 @@ Global___Probe: _TypeAlias = Probe  # noqa: Y015
 
 @_typing.final
 class Logs(_message.Message):
+    """Lines of the log; several copies of one assignment are told apart by their digest."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     ASSIGNMENT_FIELD_NUMBER: _builtins.int
     TAIL_BYTES_FIELD_NUMBER: _builtins.int
+    TAIL_LINES_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
     assignment: _builtins.str
     tail_bytes: _builtins.int
+    tail_lines: _builtins.int
+    """0: no limit but tail_bytes"""
+    since: _builtins.float
+    """seconds since the epoch; 0: from the beginning"""
+    follow: _builtins.bool
+    """go on with what is written from now on, until cancelled"""
     def __init__(
         self,
         *,
         assignment: _builtins.str = ...,
         tail_bytes: _builtins.int = ...,
+        tail_lines: _builtins.int = ...,
+        since: _builtins.float = ...,
+        follow: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "tail_bytes", b"tail_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "follow", b"follow", "since", b"since", "tail_bytes", b"tail_bytes", "tail_lines", b"tail_lines"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Logs: _TypeAlias = Logs  # noqa: Y015
+
+@_typing.final
+class Holdings(_message.Message):
+    """Every wish this node holds, with its spec: what a coordinator asks that has lost its own memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Holdings: _TypeAlias = Holdings  # noqa: Y015
+
+@_typing.final
+class DeadLetters(_message.Message):
+    """The dead letters of one pipeline on this node. `list` and `show` answer with JSON objects, one a line;
+    `replay` and `discard` with one JSON object that counts.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIPELINE_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    LETTERS_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    pipeline: _builtins.str
+    action: _builtins.str
+    """list, show, replay, discard or purge (all of them, when the pipeline is deleted)"""
+    limit: _builtins.int
+    """list: the newest so many; 0: all"""
+    @_builtins.property
+    def letters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """numbers on this node; none: all"""
+
+    def __init__(
+        self,
+        *,
+        pipeline: _builtins.str = ...,
+        action: _builtins.str = ...,
+        letters: _abc.Iterable[_builtins.int] | None = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "letters", b"letters", "limit", b"limit", "pipeline", b"pipeline"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeadLetters: _TypeAlias = DeadLetters  # noqa: Y015
 
 @_typing.final
 class Tap(_message.Message):

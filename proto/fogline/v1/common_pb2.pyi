@@ -256,6 +256,8 @@ class CopyObserved(_message.Message):
     RESTARTS_FIELD_NUMBER: _builtins.int
     STAGES_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    LAST_LINES_FIELD_NUMBER: _builtins.int
     assignment: _builtins.str
     """pipeline/segment/replica/lane"""
     spec_digest: _builtins.str
@@ -266,6 +268,10 @@ class CopyObserved(_message.Message):
     restarts: _builtins.int
     progress: _builtins.str
     """what it is busy with, such as "fetching 3f2a.. 40 %" """
+    incarnation: _builtins.int
+    """the one its process was started for"""
+    last_lines: _builtins.str
+    """of its log, while it is RESTARTING or FAILED"""
     @_builtins.property
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageObserved]: ...
     def __init__(
@@ -279,10 +285,12 @@ class CopyObserved(_message.Message):
         restarts: _builtins.int = ...,
         stages: _abc.Iterable[Global___StageObserved] | None = ...,
         progress: _builtins.str = ...,
+        incarnation: _builtins.int = ...,
+        last_lines: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "pid", b"pid", "progress", b"progress", "reason", b"reason", "restarts", b"restarts", "spec_digest", b"spec_digest", "stages", b"stages", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "incarnation", b"incarnation", "last_lines", b"last_lines", "pid", b"pid", "progress", b"progress", "reason", b"reason", "restarts", b"restarts", "spec_digest", b"spec_digest", "stages", b"stages", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

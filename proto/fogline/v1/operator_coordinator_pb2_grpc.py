@@ -79,6 +79,36 @@ class OperatorCoordinatorStub(object):
                 request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.ListDeploymentsRequest.SerializeToString,
                 response_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.ListDeploymentsReply.FromString,
                 _registered_method=True)
+        self.GetRevision = channel.unary_unary(
+                '/fogline.v1.OperatorCoordinator/GetRevision',
+                request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.GetRevisionRequest.SerializeToString,
+                response_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.Revision.FromString,
+                _registered_method=True)
+        self.History = channel.unary_unary(
+                '/fogline.v1.OperatorCoordinator/History',
+                request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.HistoryRequest.SerializeToString,
+                response_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.HistoryReply.FromString,
+                _registered_method=True)
+        self.Diff = channel.unary_unary(
+                '/fogline.v1.OperatorCoordinator/Diff',
+                request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.SubmitRequest.SerializeToString,
+                response_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.DiffReply.FromString,
+                _registered_method=True)
+        self.Start = channel.unary_unary(
+                '/fogline.v1.OperatorCoordinator/Start',
+                request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.StartRequest.SerializeToString,
+                response_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.DeploymentStatus.FromString,
+                _registered_method=True)
+        self.Restart = channel.unary_unary(
+                '/fogline.v1.OperatorCoordinator/Restart',
+                request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.RestartRequest.SerializeToString,
+                response_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.DeploymentStatus.FromString,
+                _registered_method=True)
+        self.Events = channel.unary_stream(
+                '/fogline.v1.OperatorCoordinator/Events',
+                request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.EventsRequest.SerializeToString,
+                response_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.Event.FromString,
+                _registered_method=True)
         self.Stop = channel.unary_unary(
                 '/fogline.v1.OperatorCoordinator/Stop',
                 request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.StopRequest.SerializeToString,
@@ -103,6 +133,11 @@ class OperatorCoordinatorStub(object):
                 '/fogline.v1.OperatorCoordinator/Send',
                 request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.SendRequest.SerializeToString,
                 response_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.SendReply.FromString,
+                _registered_method=True)
+        self.DeadLetters = channel.unary_stream(
+                '/fogline.v1.OperatorCoordinator/DeadLetters',
+                request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.DeadLettersRequest.SerializeToString,
+                response_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.DeadLettersReply.FromString,
                 _registered_method=True)
 
 
@@ -166,6 +201,44 @@ class OperatorCoordinatorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRevision(self, request, context):
+        """One revision's document, or the one in charge.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def History(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Diff(self, request, context):
+        """What a submit of the document would change. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Start(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Restart(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Events(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Stop(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -191,6 +264,12 @@ class OperatorCoordinatorServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Send(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeadLetters(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -244,6 +323,36 @@ def add_OperatorCoordinatorServicer_to_server(servicer, server):
                     request_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.ListDeploymentsRequest.FromString,
                     response_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.ListDeploymentsReply.SerializeToString,
             ),
+            'GetRevision': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRevision,
+                    request_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.GetRevisionRequest.FromString,
+                    response_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.Revision.SerializeToString,
+            ),
+            'History': grpc.unary_unary_rpc_method_handler(
+                    servicer.History,
+                    request_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.HistoryRequest.FromString,
+                    response_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.HistoryReply.SerializeToString,
+            ),
+            'Diff': grpc.unary_unary_rpc_method_handler(
+                    servicer.Diff,
+                    request_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.SubmitRequest.FromString,
+                    response_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.DiffReply.SerializeToString,
+            ),
+            'Start': grpc.unary_unary_rpc_method_handler(
+                    servicer.Start,
+                    request_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.StartRequest.FromString,
+                    response_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.DeploymentStatus.SerializeToString,
+            ),
+            'Restart': grpc.unary_unary_rpc_method_handler(
+                    servicer.Restart,
+                    request_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.RestartRequest.FromString,
+                    response_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.DeploymentStatus.SerializeToString,
+            ),
+            'Events': grpc.unary_stream_rpc_method_handler(
+                    servicer.Events,
+                    request_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.EventsRequest.FromString,
+                    response_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.Event.SerializeToString,
+            ),
             'Stop': grpc.unary_unary_rpc_method_handler(
                     servicer.Stop,
                     request_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.StopRequest.FromString,
@@ -268,6 +377,11 @@ def add_OperatorCoordinatorServicer_to_server(servicer, server):
                     servicer.Send,
                     request_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.SendRequest.FromString,
                     response_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.SendReply.SerializeToString,
+            ),
+            'DeadLetters': grpc.unary_stream_rpc_method_handler(
+                    servicer.DeadLetters,
+                    request_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.DeadLettersRequest.FromString,
+                    response_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.DeadLettersReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -524,6 +638,168 @@ class OperatorCoordinator(object):
             _registered_method=True)
 
     @staticmethod
+    def GetRevision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fogline.v1.OperatorCoordinator/GetRevision',
+            fogline_dot_v1_dot_operator__coordinator__pb2.GetRevisionRequest.SerializeToString,
+            fogline_dot_v1_dot_operator__coordinator__pb2.Revision.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def History(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fogline.v1.OperatorCoordinator/History',
+            fogline_dot_v1_dot_operator__coordinator__pb2.HistoryRequest.SerializeToString,
+            fogline_dot_v1_dot_operator__coordinator__pb2.HistoryReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Diff(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fogline.v1.OperatorCoordinator/Diff',
+            fogline_dot_v1_dot_operator__coordinator__pb2.SubmitRequest.SerializeToString,
+            fogline_dot_v1_dot_operator__coordinator__pb2.DiffReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Start(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fogline.v1.OperatorCoordinator/Start',
+            fogline_dot_v1_dot_operator__coordinator__pb2.StartRequest.SerializeToString,
+            fogline_dot_v1_dot_operator__coordinator__pb2.DeploymentStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Restart(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fogline.v1.OperatorCoordinator/Restart',
+            fogline_dot_v1_dot_operator__coordinator__pb2.RestartRequest.SerializeToString,
+            fogline_dot_v1_dot_operator__coordinator__pb2.DeploymentStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Events(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fogline.v1.OperatorCoordinator/Events',
+            fogline_dot_v1_dot_operator__coordinator__pb2.EventsRequest.SerializeToString,
+            fogline_dot_v1_dot_operator__coordinator__pb2.Event.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Stop(request,
             target,
             options=(),
@@ -648,6 +924,33 @@ class OperatorCoordinator(object):
             '/fogline.v1.OperatorCoordinator/Send',
             fogline_dot_v1_dot_operator__coordinator__pb2.SendRequest.SerializeToString,
             fogline_dot_v1_dot_operator__coordinator__pb2.SendReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fogline.v1.OperatorCoordinator/DeadLetters',
+            fogline_dot_v1_dot_operator__coordinator__pb2.DeadLettersRequest.SerializeToString,
+            fogline_dot_v1_dot_operator__coordinator__pb2.DeadLettersReply.FromString,
             options,
             channel_credentials,
             insecure,

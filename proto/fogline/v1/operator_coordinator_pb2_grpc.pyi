@@ -46,11 +46,20 @@ class OperatorCoordinatorStub:
     """The status at once and then whenever it changes, until the deployment settles."""
     Status: _grpc.UnaryUnaryMultiCallable[_operator_coordinator_pb2.StatusRequest, _operator_coordinator_pb2.DeploymentStatus]
     ListDeployments: _grpc.UnaryUnaryMultiCallable[_operator_coordinator_pb2.ListDeploymentsRequest, _operator_coordinator_pb2.ListDeploymentsReply]
+    GetRevision: _grpc.UnaryUnaryMultiCallable[_operator_coordinator_pb2.GetRevisionRequest, _operator_coordinator_pb2.Revision]
+    """One revision's document, or the one in charge."""
+    History: _grpc.UnaryUnaryMultiCallable[_operator_coordinator_pb2.HistoryRequest, _operator_coordinator_pb2.HistoryReply]
+    Diff: _grpc.UnaryUnaryMultiCallable[_operator_coordinator_pb2.SubmitRequest, _operator_coordinator_pb2.DiffReply]
+    """What a submit of the document would change. Changes nothing."""
+    Start: _grpc.UnaryUnaryMultiCallable[_operator_coordinator_pb2.StartRequest, _operator_coordinator_pb2.DeploymentStatus]
+    Restart: _grpc.UnaryUnaryMultiCallable[_operator_coordinator_pb2.RestartRequest, _operator_coordinator_pb2.DeploymentStatus]
+    Events: _grpc.UnaryStreamMultiCallable[_operator_coordinator_pb2.EventsRequest, _operator_coordinator_pb2.Event]
     Stop: _grpc.UnaryUnaryMultiCallable[_operator_coordinator_pb2.StopRequest, _operator_coordinator_pb2.DeploymentStatus]
     Delete: _grpc.UnaryUnaryMultiCallable[_operator_coordinator_pb2.DeleteRequest, _operator_coordinator_pb2.DeleteReply]
     Logs: _grpc.UnaryStreamMultiCallable[_operator_coordinator_pb2.LogsRequest, _operator_coordinator_pb2.LogsReply]
     Tap: _grpc.UnaryStreamMultiCallable[_operator_coordinator_pb2.TapRequest, _operator_coordinator_pb2.TapReply]
     Send: _grpc.StreamUnaryMultiCallable[_operator_coordinator_pb2.SendRequest, _operator_coordinator_pb2.SendReply]
+    DeadLetters: _grpc.UnaryStreamMultiCallable[_operator_coordinator_pb2.DeadLettersRequest, _operator_coordinator_pb2.DeadLettersReply]
 
 @_typing.type_check_only
 class OperatorCoordinatorAsyncStub(OperatorCoordinatorStub):
@@ -67,11 +76,20 @@ class OperatorCoordinatorAsyncStub(OperatorCoordinatorStub):
     """The status at once and then whenever it changes, until the deployment settles."""
     Status: _aio.UnaryUnaryMultiCallable[_operator_coordinator_pb2.StatusRequest, _operator_coordinator_pb2.DeploymentStatus]  # type: ignore[assignment]
     ListDeployments: _aio.UnaryUnaryMultiCallable[_operator_coordinator_pb2.ListDeploymentsRequest, _operator_coordinator_pb2.ListDeploymentsReply]  # type: ignore[assignment]
+    GetRevision: _aio.UnaryUnaryMultiCallable[_operator_coordinator_pb2.GetRevisionRequest, _operator_coordinator_pb2.Revision]  # type: ignore[assignment]
+    """One revision's document, or the one in charge."""
+    History: _aio.UnaryUnaryMultiCallable[_operator_coordinator_pb2.HistoryRequest, _operator_coordinator_pb2.HistoryReply]  # type: ignore[assignment]
+    Diff: _aio.UnaryUnaryMultiCallable[_operator_coordinator_pb2.SubmitRequest, _operator_coordinator_pb2.DiffReply]  # type: ignore[assignment]
+    """What a submit of the document would change. Changes nothing."""
+    Start: _aio.UnaryUnaryMultiCallable[_operator_coordinator_pb2.StartRequest, _operator_coordinator_pb2.DeploymentStatus]  # type: ignore[assignment]
+    Restart: _aio.UnaryUnaryMultiCallable[_operator_coordinator_pb2.RestartRequest, _operator_coordinator_pb2.DeploymentStatus]  # type: ignore[assignment]
+    Events: _aio.UnaryStreamMultiCallable[_operator_coordinator_pb2.EventsRequest, _operator_coordinator_pb2.Event]  # type: ignore[assignment]
     Stop: _aio.UnaryUnaryMultiCallable[_operator_coordinator_pb2.StopRequest, _operator_coordinator_pb2.DeploymentStatus]  # type: ignore[assignment]
     Delete: _aio.UnaryUnaryMultiCallable[_operator_coordinator_pb2.DeleteRequest, _operator_coordinator_pb2.DeleteReply]  # type: ignore[assignment]
     Logs: _aio.UnaryStreamMultiCallable[_operator_coordinator_pb2.LogsRequest, _operator_coordinator_pb2.LogsReply]  # type: ignore[assignment]
     Tap: _aio.UnaryStreamMultiCallable[_operator_coordinator_pb2.TapRequest, _operator_coordinator_pb2.TapReply]  # type: ignore[assignment]
     Send: _aio.StreamUnaryMultiCallable[_operator_coordinator_pb2.SendRequest, _operator_coordinator_pb2.SendReply]  # type: ignore[assignment]
+    DeadLetters: _aio.UnaryStreamMultiCallable[_operator_coordinator_pb2.DeadLettersRequest, _operator_coordinator_pb2.DeadLettersReply]  # type: ignore[assignment]
 
 class OperatorCoordinatorServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -141,6 +159,50 @@ class OperatorCoordinatorServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_operator_coordinator_pb2.ListDeploymentsReply, _abc.Awaitable[_operator_coordinator_pb2.ListDeploymentsReply]]: ...
 
     @_abc_1.abstractmethod
+    def GetRevision(
+        self,
+        request: _operator_coordinator_pb2.GetRevisionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_coordinator_pb2.Revision, _abc.Awaitable[_operator_coordinator_pb2.Revision]]:
+        """One revision's document, or the one in charge."""
+
+    @_abc_1.abstractmethod
+    def History(
+        self,
+        request: _operator_coordinator_pb2.HistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_coordinator_pb2.HistoryReply, _abc.Awaitable[_operator_coordinator_pb2.HistoryReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Diff(
+        self,
+        request: _operator_coordinator_pb2.SubmitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_coordinator_pb2.DiffReply, _abc.Awaitable[_operator_coordinator_pb2.DiffReply]]:
+        """What a submit of the document would change. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def Start(
+        self,
+        request: _operator_coordinator_pb2.StartRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_coordinator_pb2.DeploymentStatus, _abc.Awaitable[_operator_coordinator_pb2.DeploymentStatus]]: ...
+
+    @_abc_1.abstractmethod
+    def Restart(
+        self,
+        request: _operator_coordinator_pb2.RestartRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_coordinator_pb2.DeploymentStatus, _abc.Awaitable[_operator_coordinator_pb2.DeploymentStatus]]: ...
+
+    @_abc_1.abstractmethod
+    def Events(
+        self,
+        request: _operator_coordinator_pb2.EventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_operator_coordinator_pb2.Event], _abc.AsyncIterator[_operator_coordinator_pb2.Event]]: ...
+
+    @_abc_1.abstractmethod
     def Stop(
         self,
         request: _operator_coordinator_pb2.StopRequest,
@@ -174,5 +236,12 @@ class OperatorCoordinatorServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_operator_coordinator_pb2.SendRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_operator_coordinator_pb2.SendReply, _abc.Awaitable[_operator_coordinator_pb2.SendReply]]: ...
+
+    @_abc_1.abstractmethod
+    def DeadLetters(
+        self,
+        request: _operator_coordinator_pb2.DeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_operator_coordinator_pb2.DeadLettersReply], _abc.AsyncIterator[_operator_coordinator_pb2.DeadLettersReply]]: ...
 
 def add_OperatorCoordinatorServicer_to_server(servicer: OperatorCoordinatorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -73,6 +73,30 @@ class SpecError(ValueError):
 
 
 @dataclass(frozen=True)
+class OnErrorSpec:
+    """What a record gets that fails: `retries` further attempts, then an end."""
+
+    retries: int = 3
+    then: str = "dead-letter"
+    """`dead-letter`: the input message is kept on the node; `drop`: counted and gone; `stop`: the segment ends,
+    the message stays unacknowledged."""
+    queue: str = ""
+    """A queue that also gets the input message of every dead letter; empty: none. It has a sink in `sinks`."""
+
+
+@dataclass(frozen=True)
+class HealthSpec:
+    """Deadlines, in seconds. Loading is never held against `live_s`."""
+
+    startup_s: float = 120.0
+    """From the start of the process until every stage is loaded; also for the check before the first start."""
+    ready_s: float = 60.0
+    """From loaded to ready, while a revision is being started."""
+    live_s: float = 60.0
+    """Without progress while there is something to do: then it hangs, and is killed and started again."""
+
+
+@dataclass(frozen=True)
 class StageSpec:
     """One stage of the segment. `inputs` and `outputs` name queues of the pipeline or links `a..b`."""
 
@@ -87,6 +111,7 @@ class StageSpec:
     """Absolute path on this machine, for `coord test`, which runs the user's own files in place."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the framework: `entrypoint`, `function`, `args`, `input`, `output`, `method`, ..."""
+    on_error: OnErrorSpec = OnErrorSpec()
 
 
 @dataclass(frozen=True)
@@ -132,6 +157,7 @@ class SegmentSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     restart: str = "always"
     """What the agent does when the process dies: `always`, `on-failure` or `no`."""
+    health: HealthSpec = HealthSpec()
     spec_version: int = SPEC_VERSION
 
     @property
@@ -178,6 +204,7 @@ def parse(data: bytes) -> SegmentSpec:
                 "sources": tuple(_read(EndpointSpec, each) for each in document["sources"]),
                 "sinks": tuple(_read(EndpointSpec, each) for each in document["sinks"]),
                 "batch": _read(BatchSpec, document["batch"]),
+                "health": _read(HealthSpec, document.get("health", {})),
             }
         )
     except SpecError:
@@ -188,7 +215,10 @@ def parse(data: bytes) -> SegmentSpec:
 
 def _stage(document: Mapping[str, Any]) -> StageSpec:
     known = _known(StageSpec, document)
-    return StageSpec(**known | {"inputs": tuple(known["inputs"]), "outputs": tuple(known["outputs"])})
+    on_error = _read(OnErrorSpec, known.get("on_error", {}))
+    return StageSpec(
+        **known | {"inputs": tuple(known["inputs"]), "outputs": tuple(known["outputs"]), "on_error": on_error}
+    )
 
 
 def _read(kind: type[_T], document: Mapping[str, Any]) -> _T:

@@ -27,8 +27,6 @@ REFUSED: list[tuple[str, Any, str]] = [
     (SCALE + "/route", "to", "the key 'route'"),
     (SCALE + "/replicas", 2, "more than one copy of a stage"),
     (SCALE + "/replicas", "each", "more than one copy of a stage"),
-    (SCALE + "/on-error", {}, "the key 'on-error'"),
-    (SCALE + "/health", {}, "the key 'health'"),
     (SCALE + "/secrets", ["token"], "the key 'secrets'"),
     (SCALE + "/deploy", {"update": {"on_failure": "stop"}}, "the key 'deploy'"),
     (SCALE + "/constraints/model", {"max_execution_time": 1}, "the key 'constraints.model'"),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fogline.coordinator.core.graph import link_name, readers, writers
 from fogline.coordinator.core.split import Segment
-from fogline.coordinator.padl.model import Document, Queue, Stage
+from fogline.coordinator.padl.model import Document, Health, Queue, Stage
 from fogline.runtimes.options import CONNECTORS, FRAMEWORKS, defaults
-from fogline.runtimes.spec import BatchSpec, EndpointSpec, SegmentSpec, StageSpec
+from fogline.runtimes.spec import BatchSpec, EndpointSpec, HealthSpec, OnErrorSpec, SegmentSpec, StageSpec
 
 REPLICA = "0"
 LANE = "a"
@@ -42,7 +42,7 @@ def segment_spec(document: Document, segment: Segment, cluster: str, sources: Ma
         stage = document.pipeline[name]
         endpoints_in += [_reading(document, cluster, name, queue) for queue in stage.inputs if queue in document.queues]
         endpoints_out += [
-            _writing(document, cluster, name, queue) for queue in stage.outputs if queue in document.queues
+            _writing(document, cluster, name, queue) for queue in _written(stage) if queue in document.queues
         ]
     return SegmentSpec(
         pipeline=document.id,
@@ -56,6 +56,7 @@ def segment_spec(document: Document, segment: Segment, cluster: str, sources: Ma
         batch=BatchSpec(batch.max_size, batch.max_wait_ms / 1000) if batch else BatchSpec(),
         environment=dict(head.environment),
         restart=head.restart,
+        health=_health([document.pipeline[name] for name in segment.stages]),
     )
 
 
@@ -71,6 +72,20 @@ def stage_spec(document: Document, name: str, source: Source) -> StageSpec:
         artifact=source.artifact,
         path=source.path,
         options=_stage_options(stage),
+        on_error=_on_error(stage),
+    )
+
+
+def _on_error(stage: Stage) -> OnErrorSpec:
+    given = stage.on_error
+    return OnErrorSpec(given.retries, given.then, given.queue or "") if given else OnErrorSpec()
+
+
+def _health(stages: Sequence[Stage]) -> HealthSpec:
+    """Fused stages load one after the other; each may take the time it asked for."""
+    given = [stage.health or Health() for stage in stages]
+    return HealthSpec(
+        sum(each.startup for each in given), max(each.ready for each in given), max(each.live for each in given)
     )
 
 
@@ -106,6 +121,12 @@ def _writing(document: Document, cluster: str, stage: str, queue: str) -> Endpoi
         client_id=f"{reader_name(cluster, document.id, stage, queue)}.{REPLICA}.w",
         read_by_stage=bool(readers(document, queue)),
     )
+
+
+def _written(stage: Stage) -> tuple[str, ...]:
+    """The outputs, and the queue that gets a copy of every dead letter."""
+    errors = stage.on_error.queue if stage.on_error else None
+    return (*stage.outputs, *((errors,) if errors else ()))
 
 
 def _queue_options(queue: Queue) -> dict[str, Any]:

@@ -64,8 +64,6 @@ def _keys(place: str, stage: Stage) -> Iterator[Problem]:
     """Keys that do nothing yet wherever they stand."""
     given = {
         "route": stage.route,
-        "on-error": stage.on_error,
-        "health": stage.health,
         "secrets": stage.secrets,
         "deploy": stage.deploy,
         "constraints/model": stage.constraints.model,

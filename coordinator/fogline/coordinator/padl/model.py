@@ -133,6 +133,14 @@ class OnError(Part):
     queue: str | None = Field(None, description="Queue that gets a copy.")
 
 
+class Health(Part):
+    """Deadlines in seconds. Loading a model is never held against `live`."""
+
+    startup: Positive = Field(120.0, description="Seconds until everything is loaded.")
+    ready: Positive = Field(60.0, description="Seconds from loaded to ready.")
+    live: Positive = Field(60.0, description="Seconds without progress until a stage counts as stuck.")
+
+
 class Stage(Part):
     """One step of the pipeline: a model or a code block."""
 
@@ -155,7 +163,7 @@ class Stage(Part):
     batch: Batch = Field(Batch(), description="Micro-batching.")
     on_error: OnError | None = Field(None, alias="on-error", description="What a failing record gets.")
     route: str | None = Field(None, description="Field of the record that names its output.")
-    health: dict[str, Any] | None = Field(None, description="Deadlines and probes: startup, ready, live.")
+    health: Health | None = Field(None, description="Deadlines: startup, ready, live.")
     secrets: Secrets | None = Field(None, description="Names of secrets, resolved on the node.")
     containerized: bool | None = Field(None, description="Overrides the document's choice for this stage.")
     model: str | None = Field(None, description="PADL 1.0: path or URI of the model.")
