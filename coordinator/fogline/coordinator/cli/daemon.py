@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fogline.coordinator.cli.options import DEFAULT_ADDRESS, FilesArgument, InsecureOption
+from fogline.coordinator.cli.options import DEFAULT_ADDRESS, FilesArgument, InsecureOption, SetOption
 from fogline.coordinator.config import CoordinatorConfig
 from fogline.coordinator.server import serve as serve_forever
 from fogline.wire.version import PROTOCOL, release
@@ -40,7 +40,7 @@ def serve(
     asyncio.run(serve_forever(config))
 
 
-def run(files: FilesArgument) -> None:
+def run(files: FilesArgument, settings: SetOption = None) -> None:
     """Run a pipeline here, without any daemon.
 
     Until Ctrl-C or SIGTERM. Every machine it names is this one; a broker is started only where a queue names this
@@ -50,7 +50,7 @@ def run(files: FilesArgument) -> None:
     """
     from fogline.coordinator.local.run import run_here
 
-    raise typer.Exit(run_here(files))
+    raise typer.Exit(run_here(files, settings))
 
 
 def demo(

@@ -20,6 +20,7 @@ from fogline.coordinator.cli.options import (
     IdArgument,
     InsecureOption,
     OutputOption,
+    SetOption,
 )
 from fogline.coordinator.cli.output import Output, say
 from fogline.runtimes.spec import COUNTERS
@@ -36,6 +37,7 @@ _BLOCK_BYTES = 2**20
 
 def submit(
     files: FilesArgument,
+    settings: SetOption = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once the revision is accepted.")] = False,
     coordinator: CoordinatorOption = DEFAULT_ADDRESS,
     insecure: InsecureOption = False,
@@ -49,7 +51,7 @@ def submit(
 
     Example: coord submit pipeline.json site.json
     """
-    ready = read(files)
+    ready = read(files, settings)
     with connect(coordinator, insecure=insecure) as stub:
         raise typer.Exit(submit_ready(stub, ready, detach=detach, output_=output_))
 

@@ -21,6 +21,7 @@ from fogline.coordinator.cli.options import (
     FilesArgument,
     InsecureOption,
     OutputOption,
+    SetOption,
 )
 from fogline.coordinator.cli.trial import run_trial
 from fogline.coordinator.padl.available import unavailable
@@ -57,9 +58,12 @@ class Ready:
         }
 
 
-def look(files: Sequence[Path]) -> tuple[Ready | None, list[Problem]]:
-    """Everything that can be said of documents and their files here; nothing is ready while there are errors."""
-    loaded = load(list(files))
+def look(files: Sequence[Path], settings: Sequence[str] | None) -> tuple[Ready | None, list[Problem]]:
+    """Everything that can be said of documents and their files here; nothing is ready while there are errors.
+
+    `settings` are the values of `--set`.
+    """
+    loaded = load(list(files), settings or ())
     problems = judge(loaded)
     if loaded.document is None or errors(problems):
         return None, problems
@@ -68,12 +72,12 @@ def look(files: Sequence[Path]) -> tuple[Ready | None, list[Problem]]:
     return (None if errors(problems) else Ready(loaded, loaded.document, resolved, problems)), problems
 
 
-def read(files: Sequence[Path], extra: dict[str, Any] | None = None) -> Ready:
+def read(files: Sequence[Path], settings: Sequence[str] | None = None, extra: dict[str, Any] | None = None) -> Ready:
     """Documents ready to be placed; prints what is wrong and exits 2 when they are not.
 
     `extra` replaces top-level keys in what is sent to the coordinator.
     """
-    ready, problems = look(files)
+    ready, problems = look(files, settings)
     if ready is None:
         output.say_problems(problems)
         raise typer.Exit(INVALID)
@@ -81,7 +85,7 @@ def read(files: Sequence[Path], extra: dict[str, Any] | None = None) -> Ready:
     return ready
 
 
-def validate(files: FilesArgument, output_: OutputOption = output.Output.TABLE) -> None:
+def validate(files: FilesArgument, settings: SetOption = None, output_: OutputOption = output.Output.TABLE) -> None:
     """Judge documents alone.
 
     Every problem is shown with its place, what is wrong and what would be right; no coordinator is asked. Exit
@@ -89,7 +93,7 @@ def validate(files: FilesArgument, output_: OutputOption = output.Output.TABLE) 
 
     Example: coord validate pipeline.json site.json
     """
-    loaded = load(list(files))
+    loaded = load(list(files), settings or ())
     # What is not built yet, or not on this machine, does not make a document wrong.
     later = loaded.placed(unavailable(loaded.document)) if loaded.document else []
     problems = [
@@ -108,6 +112,7 @@ def validate(files: FilesArgument, output_: OutputOption = output.Output.TABLE) 
 
 def plan(
     files: FilesArgument,
+    settings: SetOption = None,
     coordinator: CoordinatorOption = DEFAULT_ADDRESS,
     insecure: InsecureOption = False,
     output_: OutputOption = output.Output.TABLE,
@@ -118,7 +123,7 @@ def plan(
 
     Example: coord plan pipeline.json
     """
-    ready, problems = look(files)
+    ready, problems = look(files, settings)
     if ready is None:
         reply = operator.PlanReply()
     else:
@@ -201,6 +206,7 @@ def trial(
     expect: Annotated[
         Path | None, typer.Option(help="Records the last queue must give; numbers may differ by 1e-6.")
     ] = None,
+    settings: SetOption = None,
 ) -> None:
     """Try a pipeline on a file of records.
 
@@ -209,7 +215,7 @@ def trial(
 
     Example: coord test pipeline.json --input sample.jsonl --expect out.jsonl
     """
-    ready = read(files)
+    ready = read(files, settings)
     output.say_problems(ready.warnings)
     with tempfile.TemporaryDirectory(prefix="fogline-test-") as scratch:
         code = run_trial(ready.document, ready.resolved.paths, input_, expect, Path(scratch))

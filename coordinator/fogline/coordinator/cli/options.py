@@ -25,4 +25,12 @@ FilesArgument = Annotated[
     list[Path],
     typer.Argument(metavar="FILE", help="PADL documents (JSON or YAML), later ones laid over earlier ones."),
 ]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY.KEY=VALUE",
+        help="Change one value, such as queues.q1.props.port=18831; may be repeated. VALUE is JSON, else plain text.",
+    ),
+]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Pipeline id, or the beginning of one.")]

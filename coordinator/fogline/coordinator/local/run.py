@@ -21,9 +21,9 @@ INTERRUPTED = 0
 """Ctrl-C is how a run ends."""
 
 
-def run_here(files: Sequence[Path]) -> int:
+def run_here(files: Sequence[Path], settings: Sequence[str] | None = None) -> int:
     """Run the documents until interrupted; returns the exit code."""
-    ready = read(files, extra={"deploy-mode": "local"})
+    ready = read(files, settings, extra={"deploy-mode": "local"})
     if ready.document.deploy_mode != "local" or ready.document.infra:
         say("every machine of this document is this one")
     try:
