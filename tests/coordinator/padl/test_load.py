@@ -28,6 +28,7 @@ def test_absent_keys_have_their_defaults() -> None:
         (),
     )
     assert (stage.infra, stage.environment, stage.containerized, stage.resources.memory_bytes) == (None, {}, None, None)
+    assert (stage.deploy.update.on_failure, stage.deploy.rollback.on_failure) == ("rollback", "stop")
     assert (stage.batch.max_size, stage.batch.max_wait_ms) == (256, 0)
     assert document.queues["q"].guarantee == "at-least-once"
 

@@ -55,6 +55,7 @@ def _stage(name: str, stage: Stage) -> Iterator[Problem]:
     if stage.type != CODE and stage.args:
         yield _not_yet(place + "/args", "passing args to a model")
     yield from _keys(place, stage)
+    yield from _on_failure(place, stage)
     if stage.model is None:
         yield from _framework(place, stage)
     yield from _templates(place + "/environment", stage.environment)
@@ -65,7 +66,6 @@ def _keys(place: str, stage: Stage) -> Iterator[Problem]:
     given = {
         "route": stage.route,
         "secrets": stage.secrets,
-        "deploy": stage.deploy,
         "constraints/model": stage.constraints.model,
         "resources/gpus": stage.resources.gpus or None,
         "resources/disk": stage.resources.disk,
@@ -77,6 +77,15 @@ def _keys(place: str, stage: Stage) -> Iterator[Problem]:
     if stage.model is not None:
         hint = 'use "type": "model", "framework" and "props": {"path": …}'
         yield _not_yet(place + "/model", "the key 'model' of PADL 1.0", hint)
+
+
+def _on_failure(place: str, stage: Stage) -> Iterator[Problem]:
+    if stage.deploy.update.on_failure == "retry":
+        what = "deploy.update.on_failure 'retry'"
+        yield _not_yet(place + "/deploy/update/on_failure", what, "use rollback or stop")
+    if stage.deploy.rollback.on_failure == "retry":
+        what = "deploy.rollback.on_failure 'retry'"
+        yield _not_yet(place + "/deploy/rollback/on_failure", what, "use stop, or leave it out")
 
 
 def _framework(place: str, stage: Stage) -> Iterator[Problem]:

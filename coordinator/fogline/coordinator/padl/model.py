@@ -106,16 +106,16 @@ class Update(Part):
 
 
 class Rollback(Part):
-    """What happens when going back fails too."""
+    """What happens when the former revision, started again, fails too."""
 
     on_failure: Literal["retry", "stop"] = Field("stop", description="What to do then.")
 
 
 class Deploy(Part):
-    """What to do when deploying fails."""
+    """What becomes of a revision that fails."""
 
-    update: Update | None = Field(None, description="When a new revision fails.")
-    rollback: Rollback | None = Field(None, description="When the rollback fails.")
+    update: Update = Field(Update(), description="When a new revision fails.")
+    rollback: Rollback = Field(Rollback(), description="When the rollback fails.")
 
 
 class Batch(Part):
@@ -154,7 +154,7 @@ class Stage(Part):
     resources: Resources = Field(Resources(), description="What the stage needs of its node.")
     labels: dict[str, str] = Field({}, description="Labels of one's own.")
     constraints: Constraints = Field(Constraints(), description="Where the stage may run.")
-    deploy: Deploy | None = Field(None, description="What to do when deploying fails.")
+    deploy: Deploy = Field(Deploy(), description="What to do when deploying fails.")
     environment: dict[str, str] = Field({}, description="Environment variables.")
     restart: Literal["no", "always", "on-failure"] = Field(
         "always", description="When a stage that ended starts again."
