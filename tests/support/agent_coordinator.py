@@ -117,6 +117,7 @@ class FakeCoordinator(agent_grpc.AgentCoordinatorServicer):
                 bind=wish.bind,
                 revision=wish.revision,
                 drain_s=wish.drain_s,
+                incarnation=wish.incarnation,
             )
             for wish in wishes
         ]

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -71,6 +72,7 @@ class Stage:
                 say(stream, {"id": number, "last": True})
             return
         replies = {"hello": self.hello, "status": self.status, "bind": self.on_bind, "drain": self.on_drain}
+        replies |= {"replay": self.on_replay}
         reply = replies[op](request) if op in replies else {"ok": False, "error": f"unknown op {op}"}
         say(stream, {"id": number, **reply})
 
@@ -99,6 +101,11 @@ class Stage:
     def on_drain(self, _: dict[str, Any]) -> dict[str, Any]:
         self.draining = told("DRAIN") != "never"
         return {"ok": True}
+
+    def on_replay(self, request: dict[str, Any]) -> dict[str, Any]:
+        accepted = [number for number in request["letters"] if number != 13]
+        print(f"replays {accepted}", flush=True)
+        return {"ok": True, "accepted": len(accepted)}
 
 
 def say(stream: TextIO, document: dict[str, Any]) -> None:
@@ -134,6 +141,26 @@ def check() -> int:
     return 65
 
 
+def dead_letters(file: Path, action: str, rest: list[str]) -> int:
+    """The file is a JSON list here."""
+    if not file.exists():
+        return 0
+    letters = json.loads(file.read_text())
+    if letters == "corrupt":
+        print("2026-01-31T12:00:00.123Z ERROR dead letters: file is not a database", file=sys.stderr)
+        return 1
+    if action in {"list", "show"}:
+        limit = int(rest[1]) if rest[:1] == ["--limit"] else len(letters)
+        numbers = [] if action == "list" else [int(each) for each in rest]
+        for letter in [each for each in letters if not numbers or each["number"] in numbers][:limit]:
+            print(json.dumps(letter if action == "list" else letter | {"payload": "p" * 1000, "encoding": "utf-8"}))
+        return 0
+    kept = [each for each in letters if action == "discard" and rest and str(each["number"]) not in rest]
+    file.write_text(json.dumps(kept))
+    print(json.dumps({"discarded": len(letters) - len(kept)}))
+    return 0
+
+
 def publish() -> int:
     for confirmed, line in enumerate(sys.stdin, start=1):
         if json.loads(line) == "poison":
@@ -145,4 +172,10 @@ def publish() -> int:
 
 if __name__ == "__main__":
     command = sys.argv[1]
-    sys.exit({"run": lambda: run(sys.argv), "check": check, "publish": publish}[command]())
+    commands: dict[str, Callable[[], int]] = {
+        "run": lambda: run(sys.argv),
+        "check": check,
+        "publish": publish,
+        "dead-letters": lambda: dead_letters(Path(sys.argv[2]), sys.argv[3], sys.argv[4:]),
+    }
+    sys.exit(commands[command]())

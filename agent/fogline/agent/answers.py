@@ -1,10 +1,10 @@
-"""What a node answers when it is asked: the end of a log, records as they pass. Knows no gRPC."""
+"""What a node answers when it is asked: a log, records as they pass. Knows no gRPC."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -12,25 +12,43 @@ from typing import Any
 from fogline.agent.attendance import introduce
 from fogline.agent.copies import Copy
 from fogline.agent.host.control import Control, Silent
+from fogline.agent.host.stagelog import From, StageLog
 from fogline.wire.channel import CHUNK_BYTES
 from fogline.wire.terms import ErrorKind, FoglineError
 
+FOLLOW_S = 0.25
+"""How often a followed log is looked at."""
 _HELD = 1000
 """Tapped records that wait for a slow link before the tap itself is held up (and loses some)."""
 
 
-async def log_pieces(copy: Copy, tail_bytes: int) -> AsyncIterator[bytes]:
-    """The last `tail_bytes` of the copy's log, across its one rotation, in pieces of at most 64 KiB."""
-    log = copy.workspace.log
-    former = log.with_name(log.name + ".1")
-    present = _size_bytes(log)
-    for path, wanted in ((former, tail_bytes - present), (log, tail_bytes)):
-        if wanted <= 0 or not path.exists():
-            continue
-        with path.open("rb") as file:
-            file.seek(max(0, _size_bytes(path) - wanted))
-            while piece := file.read(CHUNK_BYTES):
+async def log_pieces(find: Callable[[], Copy], begin: From, *, follow: bool) -> AsyncGenerator[bytes, None]:
+    """Whole lines of the log of the copy that `find` names, in pieces of at most 64 KiB.
+
+    With `follow` what is written later too, over rotations, restarts and a successor of the copy, until
+    `find` raises since no copy is left.
+    """
+    path = find().workspace.log
+    log, left = StageLog(path), follow
+    try:
+        await asyncio.to_thread(log.begin, begin)
+        while True:
+            while piece := log.read():
                 yield piece
+            if not left:
+                break
+            await asyncio.sleep(FOLLOW_S)
+            now = _log_of(find)
+            left = now is not None
+            if now is not None and now != path:
+                async for piece in _remains(log):
+                    yield piece
+                log, path = StageLog(now), now
+                log.begin(From())
+        if piece := log.rest():
+            yield piece
+    finally:
+        log.close()
 
 
 async def tapped(copy: Copy, queue: str, count: int) -> AsyncGenerator[bytes, None]:
@@ -77,8 +95,32 @@ def _line(record: Any) -> bytes:
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
 
-def _size_bytes(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+async def in_chunks(lines: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    """The same lines, several at once: 64 KiB, or one line that is longer."""
+    held = b""
+    async for line in lines:
+        if held and len(held) + len(line) > CHUNK_BYTES:
+            yield held
+            held = b""
+        held += line
+    if held:
+        yield held
+
+
+def _log_of(find: Callable[[], Copy]) -> Path | None:
+    try:
+        return find().workspace.log
+    except FoglineError:  # it is gone: what it wrote last is still to be read
+        return None
+
+
+async def _remains(log: StageLog) -> AsyncIterator[bytes]:
+    """What a log that is left behind still holds."""
+    try:
+        while piece := log.read() or log.rest():
+            yield piece
+    finally:
+        log.close()
 
 
 def _mute(copy: Copy, error: Silent) -> FoglineError:

@@ -22,6 +22,7 @@ from fogline.agent.config import Config
 from fogline.agent.drivers.process import RUNTIME, ProcessDriver
 from fogline.agent.host.artifacts import ArtifactCache
 from fogline.agent.host.facts import gather
+from fogline.agent.letters import DeadLetters
 from fogline.agent.link import Link
 from fogline.agent.preparation import Preparation
 from fogline.agent.requests import Requests
@@ -46,7 +47,8 @@ async def run(config: Config, runtime: tuple[str, ...] = RUNTIME) -> None:
         cache = ArtifactCache(config.state_dir / "artifacts", link.fetch)
         preparation = Preparation(cache, runtime)
         supervisor = Supervisor(config.state_dir, store, ProcessDriver(runtime), preparation)
-        requests = Requests(config.name, supervisor, runtime)
+        letters = DeadLetters(config.state_dir, runtime, supervisor.of_pipeline)
+        requests = Requests(config.name, supervisor, letters, runtime)
         facts = gather(config.state_dir, config.coordinator, config.address)
         session = Session(link, translate.node_facts(config, facts), supervisor, requests, config.state_dir)
         log.info("node %s (%s), state in %s", config.name, config.layer, config.state_dir)

@@ -11,12 +11,15 @@ import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from fogline.agent import translate
-from fogline.agent.answers import log_pieces, tapped
+from fogline.agent.answers import in_chunks, log_pieces, tapped
+from fogline.agent.host.stagelog import From
+from fogline.agent.letters import DeadLetters, LetterRequest
 from fogline.agent.publishing import publisher
 from fogline.agent.supervisor import Supervisor
 from fogline.v1 import agent_coordinator_pb2 as agent
@@ -33,6 +36,7 @@ FAREWELL_S = 5.0
 _PIECES_HELD = 16
 _REPLIES_HELD = 16
 """Before whoever answers is held up."""
+_HOLDINGS_BYTES = 1024 * 1024
 _PIECE_S = 60.0
 """How long the broker may take to confirm one piece, where the request names no deadline."""
 
@@ -54,9 +58,17 @@ Replies = AsyncGenerator[agent.NodeReply, None]
 class Requests:
     """What can be asked of this node, and the stream it is asked on."""
 
-    def __init__(self, node: str, supervisor: Supervisor, runtime: tuple[str, ...], idle_s: float = IDLE_S) -> None:
+    def __init__(
+        self,
+        node: str,
+        supervisor: Supervisor,
+        letters: DeadLetters,
+        runtime: tuple[str, ...],
+        idle_s: float = IDLE_S,
+    ) -> None:
         self._node = node
         self._supervisor = supervisor
+        self._letters = letters
         self._runtime = runtime
         self._idle_s = idle_s
         self._serving: asyncio.Task[None] | None = None
@@ -65,6 +77,8 @@ class Requests:
             "logs": self._logs,
             "tap": self._tap,
             "publish": self._publish,
+            "holdings": self._holdings,
+            "dead_letters": self._dead_letters,
         }
 
     def open(self, stub: AgentCoordinatorAsyncStub) -> None:
@@ -105,10 +119,26 @@ class Requests:
         seen = await self._supervisor.fresh_observation()
         yield agent.NodeReply(observation=translate.observation(seen), last=True)
 
+    async def _holdings(self, asked: _Asked) -> Replies:
+        """In several replies where one would be too large; each names the numbers, and a part of the wishes."""
+        parts = translate.holdings(self._supervisor.holdings(), _HOLDINGS_BYTES)
+        for index, part in enumerate(parts, start=1):
+            yield agent.NodeReply(held=part, last=index == len(parts))
+
     async def _logs(self, asked: _Asked) -> Replies:
         wanted = asked.request.logs
-        async for piece in log_pieces(self._supervisor.find(wanted.assignment), wanted.tail_bytes):
-            yield agent.NodeReply(data=piece)
+        begin = From(wanted.since, wanted.tail_lines, wanted.tail_bytes)
+        find = partial(self._supervisor.find, wanted.assignment)
+        async with aclosing(log_pieces(find, begin, follow=wanted.follow)) as pieces:
+            async for piece in pieces:
+                yield agent.NodeReply(data=piece)
+
+    async def _dead_letters(self, asked: _Asked) -> Replies:
+        wanted = asked.request.dead_letters
+        request = LetterRequest(wanted.pipeline, wanted.action, tuple(wanted.letters), wanted.limit)
+        async with aclosing(self._letters.answer(request)) as lines, aclosing(in_chunks(lines)) as chunks:
+            async for chunk in chunks:
+                yield agent.NodeReply(data=chunk)
 
     async def _tap(self, asked: _Asked) -> Replies:
         wanted = asked.request.tap
@@ -214,7 +244,8 @@ class _RequestStream:
                     async for reply in replies:
                         await numbered.send(reply)
         except TimeoutError:
-            if not request.HasField("tap"):  # watching simply ends then
+            watching = request.HasField("tap") or request.logs.follow
+            if not watching:  # that simply ends then
                 raise
         if not numbered.ended:
             await numbered.send(agent.NodeReply(last=True))

@@ -105,6 +105,16 @@ class Supervisor:
         seen = (copy.seen() for copy in self._copies.values())
         return Observation(tuple(each for each in seen if each), stored.epoch, stored.generation)
 
+    def holdings(self) -> Desired:
+        """Every wish that is in force here, numbered as the newest snapshot was."""
+        stored = self._store.membership()
+        wishes = tuple(copy.wish for copy in self._copies.values() if copy.state is not CopyState.GONE)
+        return Desired(stored.cluster_id, stored.epoch, stored.generation, wishes)
+
+    def of_pipeline(self, pipeline: str) -> list[Copy]:
+        """Every copy of this pipeline that has a process."""
+        return [copy for copy in self._copies.values() if copy.alive and copy.wish.id.startswith(f"{pipeline}/")]
+
     async def fresh_observation(self) -> Observation:
         """Every copy as it is now; a process that does not answer in time shows what it said last."""
         looks = [asyncio.create_task(look(copy)) for copy in self._copies.values() if copy.handle]

@@ -22,6 +22,22 @@ def desired(message: agent.DesiredState) -> Desired:
     return Desired(message.cluster_id, message.epoch, message.generation, assignments)
 
 
+def holdings(held: Desired, part_bytes: int) -> list[agent.DesiredState]:
+    """A snapshot as its coordinator would have sent it, in parts of about `part_bytes`; at least one."""
+    groups: list[list[agent.Assignment]] = [[]]
+    filled_bytes = 0
+    for wish in held.assignments:
+        if groups[-1] and filled_bytes + len(wish.spec) > part_bytes:
+            groups.append([])
+            filled_bytes = 0
+        groups[-1].append(_wish(wish))
+        filled_bytes += len(wish.spec)
+    return [
+        agent.DesiredState(cluster_id=held.cluster_id, epoch=held.epoch, generation=held.generation, assignments=group)
+        for group in groups
+    ]
+
+
 def observation(seen: Observation) -> agent.Observation:
     """Every copy of the node."""
     copies = [_copy(each) for each in seen.copies]
@@ -64,6 +80,21 @@ def _assignment(message: agent.Assignment) -> Assignment:
         revision=message.revision,
         drain_s=message.drain_s,
         release=message.release,
+        incarnation=message.incarnation,
+    )
+
+
+def _wish(wish: Assignment) -> agent.Assignment:
+    return agent.Assignment(
+        id=wish.id,
+        spec_digest=wish.spec_digest,
+        spec=wish.spec,
+        wanted=common.Wanted.Value(f"WANTED_{wish.wanted.name}"),
+        bind=wish.bind,
+        revision=wish.revision,
+        drain_s=wish.drain_s,
+        release=wish.release,
+        incarnation=wish.incarnation,
     )
 
 

@@ -58,6 +58,8 @@ class Assignment:
     """STOPPED only: afterwards end the broker sessions of the segment's readers."""
     listed: bool = True
     """Whether the newest snapshot names this copy."""
+    incarnation: int = 0
+    """RUNNING only: a process that was started for a lower one is replaced."""
 
     @property
     def key(self) -> CopyKey:

@@ -109,14 +109,20 @@ def reap_orphans(stage: int) -> None:
 
 
 def rotate_log(path: str) -> None:
-    """Keep two pieces: past the limit the log is copied to `.1` and cut, since the stage holds it open."""
+    """Keep two pieces: past the limit the log is copied and cut, since the stage holds it open.
+
+    The copy gets its name `.1` when the log is cut, so that a reader sees the one by the other.
+    """
     try:
         if os.stat(path).st_size <= LOG_BYTES:
             return
-        with open(path, "rb+") as log, open(path + ".1", "wb") as former:
+        draft = path + ".1.draft"
+        with open(path, "rb+") as log, open(draft, "wb") as former:
             while piece := log.read(1 << 20):
                 former.write(piece)
+            former.flush()
             log.truncate(0)
+        os.replace(draft, path + ".1")
     except OSError as error:  # a full disk must not end the stage's parent
         print(f"cannot rotate {path}: {error}", file=sys.stderr, flush=True)
 

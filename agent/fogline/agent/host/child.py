@@ -1,4 +1,4 @@
-"""A short-lived child of the agent: the check of a spec, a publish. It never outlives its `async with`."""
+"""A short-lived child of the agent: a check, a publish, dead letters. It never outlives its `async with`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -22,13 +22,14 @@ async def child(
     environment: Mapping[str, str],
     *,
     output: IO[bytes] | None = None,
+    errors: IO[bytes] | None = None,
 ) -> AsyncIterator[Process]:
-    """Run `command` in `workspace`; its errors go to the stage's log.
+    """Run `command` in `workspace`; its errors go to the stage's log there, or to `errors`.
 
     With `output` its standard output goes there and it has no input; without, both are pipes. Whatever
     is left of it and its group at the end of the block is killed. Raises OSError when it cannot start.
     """
-    with (workspace / "stage.log").open("ab") as log:
+    with nullcontext(errors) if errors else (workspace / "stage.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *command,
             stdin=DEVNULL if output else PIPE,

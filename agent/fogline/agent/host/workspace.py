@@ -66,6 +66,7 @@ class Workspace:
             "wanted": wish.wanted.value,
             "bind": wish.bind,
             "revision": wish.revision,
+            "incarnation": wish.incarnation,
         }
         write_durably(self.path / "copy.json", json.dumps(intent).encode())
 
@@ -107,6 +108,7 @@ class Workspace:
                 bool(document["bind"]),
                 int(document["revision"]),
                 listed=False,
+                incarnation=int(document.get("incarnation", 0)),
             )
         except (KeyError, ValueError, TypeError, FileNotFoundError):
             return None

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from fogline.agent.core.desired import Assignment, CopyKey
 from fogline.wire.terms import ErrorKind, FoglineError, Wanted
@@ -32,6 +33,7 @@ CREATE TABLE IF NOT EXISTS copies (
     drain_s REAL NOT NULL,
     release INTEGER NOT NULL,
     listed INTEGER NOT NULL,
+    incarnation INTEGER NOT NULL,
     phase TEXT NOT NULL,
     reason TEXT NOT NULL,
     restarts INTEGER NOT NULL,
@@ -39,13 +41,14 @@ CREATE TABLE IF NOT EXISTS copies (
 ) STRICT;
 """
 
-_WISH = "assignment, spec_digest, spec, wanted, bind, revision, drain_s, release, listed"
+_WISH = "assignment, spec_digest, spec, wanted, bind, revision, drain_s, release, listed, incarnation"
 
 _SAVE_WISH = f"""
-INSERT INTO copies ({_WISH}, phase, reason, restarts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'new', '', 0)
+INSERT INTO copies ({_WISH}, phase, reason, restarts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'new', '', 0)
 ON CONFLICT DO UPDATE SET spec = excluded.spec, wanted = excluded.wanted, bind = excluded.bind,
     revision = excluded.revision, drain_s = excluded.drain_s,
-    release = excluded.release, listed = excluded.listed
+    release = excluded.release, listed = excluded.listed,
+    incarnation = excluded.incarnation
 """  # noqa: S608  # only the column names above are put in
 
 
@@ -174,14 +177,16 @@ def _open(path: Path) -> sqlite3.Connection:
 def _wish_row(wish: Assignment) -> tuple[object, ...]:
     return (
         wish.id, wish.spec_digest, wish.spec, wish.wanted.value, int(wish.bind), wish.revision, wish.drain_s,
-        int(wish.release), int(wish.listed),
+        int(wish.release), int(wish.listed), wish.incarnation,
     )  # fmt: skip
 
 
-def _record(row: tuple[object, ...]) -> CopyRecord:
-    assignment, digest, spec, wanted, bind, revision, drain_s, release, listed, phase, reason, restarts = row
+def _record(row: tuple[Any, ...]) -> CopyRecord:
+    assignment, digest, spec, wanted, bind, revision, drain_s, release, listed, incarnation, phase, reason, restarts = (
+        row
+    )
     wish = Assignment(
-        str(assignment), str(digest), bytes(spec), Wanted(str(wanted)), bool(bind), int(revision),  # type: ignore[call-overload]
-        float(drain_s), bool(release), bool(listed),  # type: ignore[arg-type]
+        str(assignment), str(digest), bytes(spec), Wanted(str(wanted)), bool(bind), int(revision),
+        float(drain_s), bool(release), bool(listed), int(incarnation),
     )  # fmt: skip
-    return CopyRecord(wish, Phase(str(phase)), str(reason), int(restarts))  # type: ignore[call-overload]
+    return CopyRecord(wish, Phase(str(phase)), str(reason), int(restarts))
