@@ -48,7 +48,7 @@ async def served(folder: Path) -> AsyncIterator[Served]:
     artifacts = ArtifactStore(folder / "artifacts")
     server = grpc.aio.server()
     agent_grpc.add_AgentCoordinatorServicer_to_server(AgentService(fleet, deployments, artifacts, CLUSTER), server)
-    operators = OperatorService(fleet, deployments, artifacts, CLUSTER)
+    operators = OperatorService(store, fleet, deployments, artifacts, CLUSTER)
     operator_grpc.add_OperatorCoordinatorServicer_to_server(operators, server)
     address = f"127.0.0.1:{free_port()}"
     server.add_insecure_port(address)
@@ -72,6 +72,7 @@ class FakeAgent:
         self.hello = agent.Hello(protocol=PROTOCOL, release="0.1.0", facts=facts, **hello)
         self.desired: list[agent.DesiredState] = []
         self.call: Any = None
+        self.requests_wanted = asyncio.Event()
 
     async def join(self) -> agent.Welcome:
         """Open the session; returns the welcome."""

@@ -54,7 +54,7 @@ async def _serve(config: CoordinatorConfig, identity: str, store: Store) -> None
     artifacts = ArtifactStore(config.state_dir / "artifacts")
     server = grpc.aio.server(options=SERVER_OPTIONS)
     agents = AgentService(fleet, deployments, artifacts, identity)
-    operators = OperatorService(fleet, deployments, artifacts, identity)
+    operators = OperatorService(store, fleet, deployments, artifacts, identity)
     agent_grpc.add_AgentCoordinatorServicer_to_server(agents, server)
     operator_grpc.add_OperatorCoordinatorServicer_to_server(operators, server)
     stop = _stop_signal(config.tied)

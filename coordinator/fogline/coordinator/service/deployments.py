@@ -9,18 +9,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fogline.coordinator.core.copies import copies_of
 from fogline.coordinator.core.deployment import SETTLED, Copy, Deployment, Outcome, Phase, Seen, Want
+from fogline.coordinator.core.events import Event, Health, Kind, copy_events, turn_events
 from fogline.coordinator.core.graph import Link
+from fogline.coordinator.core.history import SegmentChange, changes
 from fogline.coordinator.core.place import Circumstances
 from fogline.coordinator.core.plan import Plan, plan
 from fogline.coordinator.core.reconcile import DRAIN_S, Step, reconcile, stopped, submitted
-from fogline.coordinator.core.specs import Source, segment_spec
 from fogline.coordinator.padl.model import Document
 from fogline.coordinator.padl.parse import parse
 from fogline.coordinator.service import translate
 from fogline.coordinator.service.fleet import Fleet, NodeRecord
 from fogline.coordinator.store.sql import DesiredLine, Store
-from fogline.runtimes.spec import digest
 from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.wire.terms import CopyState, ErrorKind, FoglineError, Wanted
 
@@ -53,6 +54,7 @@ class Deployments:
         self._deployments = {each.id: each for each in store.deployments()}
         self._lines = {line.copy: line for line in store.desired()}
         self._sent: dict[str, tuple[object, int]] = {}
+        self._told: dict[str, dict[Copy, Health]] = {}
         self._wake = asyncio.Event()
         self._changed = asyncio.Condition()
         fleet.on_change = self._wake.set
@@ -71,27 +73,34 @@ class Deployments:
     def submit(self, submission: Submission, planned: Plan) -> tuple[int, bool]:
         """Accept a revision of an error-free plan; returns its number and whether nothing changed."""
         id_ = submission.document.id
-        sources = {name: Source(artifact=digest_) for name, digest_ in submission.artifacts.items()}
-        specs = {
-            each.name: segment_spec(submission.document, each, self._cluster, sources) for each in planned.segments
-        }
-        blobs = {name: spec.to_bytes() for name, spec in specs.items()}
-        copies = tuple(
-            sorted(
-                Copy(specs[each.name].assignment_id, digest(blobs[each.name]), each.node, each.name, each.depth)
-                for each in planned.segments
-            )
-        )
+        copies, specs = self._copies(submission, planned)
         current = self._deployments.get(id_)
         observed = self._observed(current) if current else {}
         if current and self._unchanged(current, copies, observed):
             return current.revision, True
-        by_digest = {digest(blob): blob for blob in blobs.values()}
-        number = self._store.add_revision(id_, submission.raw, submission.artifacts, by_digest)
+        number = self._store.add_revision(id_, submission.raw, submission.artifacts, specs)
         fresh, superseded = submitted(current, number, copies, observed, time.time())
         log.info("deployment %s: revision %d accepted", id_, number)
-        self._turn(fresh, [superseded] if superseded else [])
+        event = Event(Kind.SUBMITTED, f"revision {number} submitted", id_, number)
+        self._turn(fresh, [superseded] if superseded else [], event)
         return number, False
+
+    def compare(self, submission: Submission, planned: Plan) -> list[SegmentChange]:
+        """What a submit of an error-free plan would do to each segment."""
+        current = self._deployments.get(submission.document.id)
+        return changes(current.target if current else (), self._copies(submission, planned)[0])
+
+    def start(self, id_: str) -> None:
+        """Run the last revision of a stopped or failed deployment again, under a number of its own."""
+        current = self.get(id_)
+        if current.phase not in {Phase.STOPPED, Phase.FAILED, Phase.STOPPING}:
+            return
+        last = self._store.revision(id_, current.revision)
+        number = self._store.add_revision(id_, last.document, last.artifacts, {})
+        fresh, _ = submitted(current, number, current.target, self._observed(current), time.time())
+        log.info("deployment %s: start, as revision %d", id_, number)
+        event = Event(Kind.START, f"started by the operator: revision {last.number} again", id_, number)
+        self._turn(fresh, (), event)
 
     def stop(self, id_: str, *, release: bool = False) -> None:
         """Drain and stop; with `release` also end broker sessions and then forget the deployment."""
@@ -100,7 +109,9 @@ class Deployments:
             return
         fresh, superseded = stopped(current, time.time(), release=release)
         log.info("deployment %s: %s", id_, "delete" if release else "stop")
-        self._turn(fresh, [superseded] if superseded else [])
+        event = Event(Kind.DELETE, "deleted by the operator", id_) if release else None
+        event = event or Event(Kind.STOP, "stopped by the operator", id_, current.revision)
+        self._turn(fresh, [superseded] if superseded else [], event)
 
     def get(self, id_: str) -> Deployment:
         """A deployment by id. Raises FoglineError when there is none."""
@@ -204,16 +215,24 @@ class Deployments:
 
     # The wheel.
 
-    def _turn(self, deployment: Deployment, outcomes: Sequence[Outcome] = ()) -> Step:
-        step = reconcile(deployment, self._observed(deployment), time.time())
+    def _copies(self, submission: Submission, planned: Plan) -> tuple[tuple[Copy, ...], dict[str, bytes]]:
+        return copies_of(submission.document, planned.segments, self._cluster, submission.artifacts)
+
+    def _turn(self, deployment: Deployment, outcomes: Sequence[Outcome] = (), event: Event | None = None) -> Step:
+        observed = self._observed(deployment)
+        step = reconcile(deployment, observed, time.time())
         before = self._deployments.get(deployment.id)
         self._deployments[deployment.id] = step.deployment
         lines, touched = self._relined(step)
-        if step.deployment != before or touched or outcomes or step.outcomes:
+        outcomes = [*outcomes, *step.outcomes]
+        events = [*([event] if event else []), *turn_events(before, step.deployment, outcomes)]
+        befallen, self._told[deployment.id] = copy_events(step.deployment, self._told.get(deployment.id, {}), observed)
+        events += befallen
+        if step.deployment != before or touched or outcomes or events:
             generations = {
                 name: self._fleet.records[name].generation for name in touched if name in self._fleet.records
             }
-            self._store.commit(step.deployment, list(lines.values()), generations, [*outcomes, *step.outcomes])
+            self._store.commit(step.deployment, list(lines.values()), generations, outcomes, events)
             self._log_turn(before, step)
             self._wake.set()
         for name in touched:
@@ -221,7 +240,7 @@ class Deployments:
         finished = step.deployment
         if finished.release and finished.phase is Phase.STOPPED and not finished.leaving:
             self._store.forget(finished.id)
-            del self._deployments[finished.id]
+            del self._deployments[finished.id], self._told[finished.id]
         return step
 
     def _relined(self, step: Step) -> tuple[dict[Copy, DesiredLine], set[str]]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from fogline.coordinator.core.events import Event, Kind
 from fogline.coordinator.core.fleet import Node, NodeState, node_state
 from fogline.coordinator.service import translate
 from fogline.coordinator.store.sql import Store
@@ -80,7 +81,11 @@ class Fleet:
             where = f"another machine ({known.facts.hostname})"
             sentence = f"a node named {name} is connected from {where}; choose another --name"
             raise FoglineError(ErrorKind.CONFLICT, sentence)
-        self._store.save_node(name, hello.facts.SerializeToString(), hello.release)
+        if known is None or known.session is None:
+            event = Event(Kind.NODE, "connected again" if known else "joined", node=name)
+        else:
+            event = None
+        self._store.save_node(name, hello.facts.SerializeToString(), hello.release, event)
         record = known or NodeRecord(hello.facts, hello.release, 0.0)
         self.records[name] = record
         record.facts, record.release, record.heard_at = hello.facts, hello.release, time.monotonic()
@@ -94,7 +99,8 @@ class Fleet:
         """The Session stream ended; nothing happens if a newer one took its place already."""
         if record.session is session:
             record.session = None
-            self._store.save_node(record.facts.name, record.facts.SerializeToString(), record.release)
+            away = Event(Kind.NODE, "away: its session ended", node=record.facts.name)
+            self._store.save_node(record.facts.name, record.facts.SerializeToString(), record.release, away)
             self._fail_pending(record)
             self.on_change()
 
@@ -111,7 +117,7 @@ class Fleet:
         if name in self.records:
             self.records[name].push.set()
 
-    async def ask(self, name: str, request: agent.NodeRequest) -> AsyncIterator[agent.NodeReply]:
+    async def ask(self, name: str, request: agent.NodeRequest) -> AsyncGenerator[agent.NodeReply, None]:
         """One node's replies to one request, until the last. Raises FoglineError on refusal, silence or loss."""
         async with self.line(name) as line:
             await line.send(request)

@@ -59,6 +59,20 @@ def first_queue(segments: Segments, wanted: str) -> tuple[Copy, str]:
     return next(copy for copy, spec in segments if any(source.queue == name for source in spec.sources)), name
 
 
+def letters_by_node(letters: Sequence[str]) -> dict[str, list[int]]:
+    """Node -> numbers, of dead letters named NODE/NUMBER. Raises FoglineError for anything else."""
+    found: dict[str, list[int]] = {}
+    for letter in letters:
+        node, _, number = letter.partition("/")
+        if not node or not number.isascii() or not number.isdigit():
+            sentence = (
+                f"{letter!r} is not a dead letter: it is named NODE/NUMBER, as `coord dead-letters ID list` shows"
+            )
+            raise FoglineError(ErrorKind.INVALID_ARGUMENT, sentence)
+        found.setdefault(node, []).append(int(number))
+    return found
+
+
 def _stages(segments: Segments) -> list[str]:
     return sorted(stage.name for _, spec in segments for stage in spec.stages)
 

@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from fogline.coordinator.core.deployment import Copy, Deployment, Outcome, Phase, Want
+from fogline.coordinator.core.events import Event
+from fogline.coordinator.store import journal
 from fogline.coordinator.store import tables as t
+from fogline.coordinator.store.schema import bring_up
 from fogline.wire.terms import ErrorKind, FoglineError, Wanted
 
 
@@ -37,6 +40,8 @@ class Revision:
     artifacts: Mapping[str, str]
     succeeded: bool | None
     verdict: str
+    created_at: float = 0.0
+    """Seconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +60,7 @@ class Store:
 
     def __init__(self, url: str) -> None:
         self._engine = t.open_engine(url)
-        t.metadata.create_all(self._engine)
-        found = int(self._meta("schema", str(t.SCHEMA_VERSION)))
-        if found > t.SCHEMA_VERSION:
-            sentence = f"the store was written by a newer coordinator (schema {found}): upgrade this one"
-            raise FoglineError(ErrorKind.VERSION_MISMATCH, sentence)
-        self._set_meta("schema", str(t.SCHEMA_VERSION))
+        bring_up(self._engine)
 
     def close(self) -> None:
         """Give the database back."""
@@ -80,13 +80,14 @@ class Store:
             rows = connection.execute(select(t.nodes).order_by(t.nodes.c.name))
             return [StoredNode(**row) for row in rows.mappings()]
 
-    def save_node(self, name: str, facts: bytes, release: str) -> None:
-        """Remember what a node said of itself; its generation stays."""
+    def save_node(self, name: str, facts: bytes, release: str, event: Event | None = None) -> None:
+        """Remember what a node said of itself, and what that tells; its generation stays."""
         values = {"facts": facts, "release": release, "seen_at": time.time()}
         with self._engine.begin() as connection:
             changed = connection.execute(update(t.nodes).where(t.nodes.c.name == name).values(values))
             if not changed.rowcount:
                 connection.execute(insert(t.nodes).values(name=name, generation=0, **values))
+            journal.write(connection, [event] if event else [])
 
     def deployments(self) -> list[Deployment]:
         """Every deployment, by id."""
@@ -121,9 +122,15 @@ class Store:
         with self._engine.connect() as connection:
             row = connection.execute(query).mappings().first()
         if row is None:
-            raise FoglineError(ErrorKind.NOT_FOUND, f"deployment {id_} has no revision {number}")
-        artifacts = json.loads(row["artifacts"])
-        return Revision(id_, number, row["document"], artifacts, row["succeeded"], row["verdict"])
+            sentence = f"deployment {id_} has no revision {number}; `coord history {id_}` lists them"
+            raise FoglineError(ErrorKind.NOT_FOUND, sentence)
+        return _revision(row)
+
+    def revisions(self, id_: str) -> list[Revision]:
+        """Every revision of a deployment, oldest first."""
+        query = select(t.revisions).where(t.revisions.c.deployment == id_).order_by(t.revisions.c.number)
+        with self._engine.connect() as connection:
+            return [_revision(row) for row in connection.execute(query).mappings()]
 
     def spec(self, digest: str) -> bytes:
         """The spec of that digest; KeyError when it was never added."""
@@ -144,8 +151,9 @@ class Store:
         lines: Sequence[DesiredLine],
         generations: Mapping[str, int],
         outcomes: Sequence[Outcome],
+        events: Sequence[Event] = (),
     ) -> None:
-        """One turn of reconcile, all or nothing: state, desired lines, node generations, verdicts."""
+        """One turn of reconcile, all or nothing: state, desired lines, node generations, verdicts, what to tell."""
         state = json.dumps(dataclasses.asdict(deployment))
         with self._engine.begin() as connection:
             connection.execute(delete(t.deployments).where(t.deployments.c.id == deployment.id))
@@ -159,12 +167,36 @@ class Store:
                 where = (t.revisions.c.deployment == deployment.id, t.revisions.c.number == outcome.revision)
                 verdict = {"succeeded": outcome.succeeded, "verdict": outcome.text}
                 connection.execute(update(t.revisions).where(*where).values(verdict))
+            _remember_hosts(connection, deployment.id, {line.copy.node for line in lines})
+            journal.write(connection, events)
+
+    def tell(self, events: Sequence[Event]) -> None:
+        """Write events that come with no other change."""
+        with self._engine.begin() as connection:
+            journal.write(connection, events)
+
+    def events(self, wanted: journal.Wanted) -> list[journal.StoredEvent]:
+        """The events that are wanted, oldest first."""
+        with self._engine.connect() as connection:
+            return journal.read(connection, wanted)
+
+    def told_of(self) -> list[str]:
+        """Every deployment that events tell of, deleted ones included."""
+        with self._engine.connect() as connection:
+            return journal.deployments(connection)
+
+    def hosts(self, id_: str) -> list[str]:
+        """Nodes that run or ran copies of a deployment, by name."""
+        query = select(t.hosts.c.node).where(t.hosts.c.deployment == id_, ~t.hosts.c.purge).order_by(t.hosts.c.node)
+        with self._engine.connect() as connection:
+            return list(connection.execute(query).scalars())
 
     def forget(self, id_: str) -> None:
-        """Remove a deployment, its revisions and the specs nobody else uses."""
+        """Remove a deployment, its revisions and the specs nobody else uses; its dead letters are to be purged."""
         with self._engine.begin() as connection:
             connection.execute(delete(t.deployments).where(t.deployments.c.id == id_))
             connection.execute(delete(t.revisions).where(t.revisions.c.deployment == id_))
+            connection.execute(update(t.hosts).where(t.hosts.c.deployment == id_).values(purge=True))
             used = select(t.desired.c.spec_digest)
             connection.execute(delete(t.specs).where(t.specs.c.digest.not_in(used), ~self._spec_in_use()))
 
@@ -186,6 +218,21 @@ def _deployment(document: dict[str, Any]) -> Deployment:
     copies = {key: tuple(Copy(**each) for each in document[key]) for key in ("target", "former", "leaving")}
     failure = Outcome(**document["failure"]) if document["failure"] else None
     return Deployment(**document | copies | {"phase": Phase(document["phase"]), "failure": failure})
+
+
+def _remember_hosts(connection: Connection, id_: str, nodes: set[str]) -> None:
+    """A deployment of a deleted one's name keeps what dead letters that left on its nodes."""
+    known = {row.node: row.purge for row in connection.execute(select(t.hosts).where(t.hosts.c.deployment == id_))}
+    for node in sorted(nodes):
+        if node not in known:
+            connection.execute(insert(t.hosts).values(deployment=id_, node=node, purge=False))
+        elif known[node]:
+            where = (t.hosts.c.deployment == id_, t.hosts.c.node == node)
+            connection.execute(update(t.hosts).where(*where).values(purge=False))
+
+
+def _revision(row: Any) -> Revision:
+    return Revision(**dict(row) | {"artifacts": json.loads(row["artifacts"])})
 
 
 def _line(row: Any) -> DesiredLine:

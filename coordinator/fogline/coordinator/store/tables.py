@@ -20,7 +20,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.pool import StaticPool
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Raised with a step in `schema` whenever an older file needs more than new tables."""
 
 metadata = MetaData()
 
@@ -76,6 +77,28 @@ desired = Table(
     Column("bind", Boolean, nullable=False),
     Column("release", Boolean, nullable=False),
     Column("generation", Integer, nullable=False),  # of the node, when this line last changed
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),  # seconds since the epoch
+    Column("kind", String, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("deployment", String, nullable=False, index=True),  # empty: about a node
+    Column("revision", Integer, nullable=False),
+    Column("node", String, nullable=False),
+    Column("segment", String, nullable=False),
+    sqlite_autoincrement=True,  # a number is never used twice
+)
+
+hosts = Table(
+    "hosts",  # nodes that run or ran a deployment: its dead letters may lie there
+    metadata,
+    Column("deployment", String, primary_key=True),
+    Column("node", String, primary_key=True),
+    Column("purge", Boolean, nullable=False),  # the deployment was deleted: its dead letters go, once the node is here
 )
 
 

@@ -1,0 +1,115 @@
+"""What is worth telling of a deployment's life, from what was before and what is after. Pure.
+
+An event is told once, when it happens; `coord events` reads them back. What a copy does while it is brought
+up in the ordinary way is no event: its phase and its verdict tell that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from fogline.coordinator.core.deployment import SETTLED, Copy, Deployment, Outcome, Phase, Seen
+from fogline.wire.terms import CopyState
+
+_ENDING = frozenset({Phase.STOPPING, Phase.STOPPED, Phase.FAILED})
+
+
+class Kind(StrEnum):
+    """What an event is about."""
+
+    SUBMITTED = "submitted"
+    PHASE = "phase"
+    VERDICT = "verdict"
+    COPY = "copy"
+    NODE = "node"
+    IMPORTED = "imported"
+    START = "start"
+    RESTART = "restart"
+    STOP = "stop"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened, for people: to a deployment, to one copy of it, or to a node."""
+
+    kind: Kind
+    text: str
+    deployment: str = ""
+    revision: int = 0
+    node: str = ""
+    segment: str = ""
+
+
+@dataclass(frozen=True)
+class Health:
+    """What was last told of a copy."""
+
+    unwell: str = ""
+    """`restarting`, `failed` or `degraded`; empty while there is nothing to tell."""
+    restarts: int = 0
+
+
+def turn_events(before: Deployment | None, after: Deployment, outcomes: Sequence[Outcome]) -> list[Event]:
+    """The verdicts of one turn of reconcile, and the phase it led to where no verdict says so already."""
+    events = [
+        Event(Kind.VERDICT, _verdict(outcome), deployment=after.id, revision=outcome.revision) for outcome in outcomes
+    ]
+    moved = before is None or before.phase is not after.phase
+    if moved and not (outcomes and after.phase in SETTLED):
+        text = f"{after.phase.value}: {after.reason}" if after.reason else after.phase.value
+        events.append(Event(Kind.PHASE, text, deployment=after.id, revision=after.revision))
+    return events
+
+
+def copy_events(
+    deployment: Deployment, told: Mapping[Copy, Health], observed: Mapping[Copy, Seen]
+) -> tuple[list[Event], dict[Copy, Health]]:
+    """What befell the copies in charge since the last time, and what to remember for the next.
+
+    Nothing befalls what is being stopped, or was.
+    """
+    events: list[Event] = []
+    remembered: dict[Copy, Health] = {}
+    if deployment.phase in _ENDING:
+        return events, remembered
+    for copy in deployment.target:
+        last, seen = told.get(copy), observed.get(copy, Seen())
+        if last is None and seen.state is CopyState.UNKNOWN:  # nothing to compare with, nothing to remember
+            continue
+        text, remembered[copy] = _befallen(last or Health(restarts=seen.restarts), seen)
+        if text:
+            events.append(
+                Event(Kind.COPY, text, deployment.id, deployment.revision, node=copy.node, segment=copy.segment)
+            )
+    return events, remembered
+
+
+def _befallen(before: Health, seen: Seen) -> tuple[str, Health]:
+    """What to tell of one copy (nothing: empty), and its health from now on."""
+    again = seen.restarts > before.restarts
+    now = Health(before.unwell, max(seen.restarts, before.restarts))
+    because = f": {seen.reason}" if seen.reason else ""
+    if seen.state is CopyState.FAILED:
+        told = before.unwell == "failed"
+        return "" if told else f"failed{because}", Health("failed", now.restarts)
+    if seen.state is CopyState.RESTARTING:
+        told = before.unwell == "restarting" and not again
+        return "" if told else f"restarting ({_times(seen.restarts)}){because}", Health("restarting", now.restarts)
+    if seen.state is not CopyState.READY:
+        return "", now
+    if seen.reason:
+        return "" if before.unwell == "degraded" else f"degraded{because}", Health("degraded", now.restarts)
+    if before.unwell:
+        return "ready again", Health("", now.restarts)
+    return f"died and runs again ({_times(seen.restarts)})" if again else "", Health("", now.restarts)
+
+
+def _times(restarts: int) -> str:
+    return "1 restart" if restarts == 1 else f"{restarts} restarts"
+
+
+def _verdict(outcome: Outcome) -> str:
+    return outcome.text if outcome.succeeded else f"revision {outcome.revision} failed: {outcome.text}"

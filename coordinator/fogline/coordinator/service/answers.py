@@ -1,0 +1,96 @@
+"""Operator calls that nodes answer: logs, taps, records into a queue, dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from fogline.coordinator.service.desk import Context, Desk
+from fogline.coordinator.service.merged import Merged
+from fogline.coordinator.service.records import find_tap, first_queue, letters_by_node, segments_of
+from fogline.v1 import agent_coordinator_pb2 as agent
+from fogline.v1 import operator_coordinator_pb2 as operator
+from fogline.wire.errors import answering
+from fogline.wire.terms import ErrorKind, FoglineError
+
+LOGS_S = 20.0
+PUBLISH_S = 60.0
+LETTERS_S = 30.0
+ACTIONS = ("list", "show", "replay", "discard")
+
+
+class AnswerCalls(Desk):
+    """Translate, ask, translate back."""
+
+    async def Logs(self, request: operator.LogsRequest, context: Context) -> AsyncIterator[operator.LogsReply]:
+        """The end of each segment's log, segment by segment."""
+        async with answering(context):
+            id_ = self._resolve(request.id)
+            for copy, _ in segments_of(self._specs(id_), request.stage):
+                asked = agent.NodeRequest(
+                    deadline_s=LOGS_S,
+                    logs=agent.Logs(assignment=copy.assignment, tail_bytes=request.tail_bytes),
+                )
+                async for reply in self._fleet.ask(copy.node, asked):
+                    yield operator.LogsReply(segment=copy.segment, node=copy.node, data=reply.data)
+
+    async def Tap(self, request: operator.TapRequest, context: Context) -> AsyncIterator[operator.TapReply]:
+        """Records as they pass, sampled where they are written."""
+        async with answering(context):
+            copy, queue = find_tap(self._specs(self._resolve(request.id)), request.queue)
+            tap = agent.Tap(assignment=copy.assignment, queue=queue, count=request.count)
+            async for reply in self._fleet.ask(copy.node, agent.NodeRequest(tap=tap)):
+                yield operator.TapReply(data=reply.data)
+
+    async def Send(self, request_iterator: AsyncIterator[operator.SendRequest], context: Context) -> operator.SendReply:
+        """Records into a queue, chunk by chunk, each confirmed by the broker before the next."""
+        async with answering(context):
+            messages = aiter(request_iterator)
+            first = await anext(messages)
+            copy, queue = first_queue(self._specs(self._resolve(first.id)), first.queue)
+            async with self._fleet.line(copy.node) as line:
+
+                async def pass_on(lines: bytes, *, end: bool = False) -> int:
+                    publish = agent.Publish(assignment=copy.assignment, queue=queue, lines=lines, end=end)
+                    await line.send(agent.NodeRequest(publish=publish))
+                    return (await line.receive(PUBLISH_S)).confirmed
+
+                await pass_on(first.lines)
+                async for piece in messages:
+                    await pass_on(piece.lines)
+                confirmed = await pass_on(b"", end=True)
+            return operator.SendReply(confirmed=confirmed)
+
+    async def DeadLetters(
+        self, request: operator.DeadLettersRequest, context: Context
+    ) -> AsyncIterator[operator.DeadLettersReply]:
+        """What each node that runs or ran the deployment answers; one that cannot hides no other."""
+        async with answering(context):
+            id_ = self._resolve(request.id)
+            if request.action not in ACTIONS:
+                sentence = f"{request.action!r} is nothing to do with dead letters; there is {', '.join(ACTIONS)}"
+                raise FoglineError(ErrorKind.INVALID_ARGUMENT, sentence)
+            merged: Merged[str, agent.NodeReply] = Merged()
+            async with merged:
+                for node, numbers in self._lettered(id_, list(request.letters)).items():
+                    wanted = agent.DeadLetters(
+                        pipeline=id_, action=request.action, letters=numbers, limit=request.limit
+                    )
+                    asked = agent.NodeRequest(deadline_s=LETTERS_S, dead_letters=wanted)
+                    merged.add(node, self._fleet.ask(node, asked))
+                async for node, answer in merged:
+                    if isinstance(answer, FoglineError):
+                        yield operator.DeadLettersReply(node=node, error=answer.sentence)
+                    elif answer.data:
+                        yield operator.DeadLettersReply(node=node, data=answer.data)
+
+    def _lettered(self, id_: str, letters: list[str]) -> dict[str, list[int]]:
+        """Whom to ask for which numbers; without letters every node, for all of its."""
+        hosts = self._store.hosts(id_)
+        if not letters:
+            return {node: [] for node in hosts}
+        named = letters_by_node(letters)
+        for node in named:
+            if node not in hosts:
+                sentence = f"{id_} never ran on a node {node!r}; it runs or ran on {', '.join(hosts)}"
+                raise FoglineError(ErrorKind.NOT_FOUND, sentence)
+        return named
