@@ -109,14 +109,19 @@ async def brought_up(service: Served, **changes: Any) -> int:
     return number
 
 
+async def requests_of(fake: FakeAgent) -> Any:
+    """The second stream, opened as soon as the coordinator wants it; read requests from it, write replies."""
+    async with asyncio.timeout(WAIT_S):
+        await fake.requests_wanted.wait()
+    fake.requests_wanted.clear()
+    return fake.stub.Requests(metadata=(("fogline-node", fake.name),))
+
+
 async def answer_requests(
     fake: FakeAgent, answer: Callable[[agent.NodeRequest], list[agent.NodeReply]], count: int = 1
 ) -> list[agent.NodeRequest]:
     """Open the second stream when told to and answer so many requests; returns them."""
-    async with asyncio.timeout(WAIT_S):
-        await fake.requests_wanted.wait()
-    fake.requests_wanted.clear()
-    call = fake.stub.Requests(metadata=(("fogline-node", fake.name),))
+    call = await requests_of(fake)
     asked: list[agent.NodeRequest] = []
     while len(asked) < count:
         request = await call.read()

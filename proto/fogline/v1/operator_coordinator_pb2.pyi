@@ -1087,19 +1087,31 @@ class LogsReply(_message.Message):
     SEGMENT_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    NOTICE_FIELD_NUMBER: _builtins.int
+    ERROR_KIND_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     segment: _builtins.str
     node: _builtins.str
     data: _builtins.bytes
+    """whole lines"""
+    notice: _builtins.str
+    """about the reading: a node went away or is back, the segment moved or ended"""
+    error_kind: _builtins.str
+    """of the error catalogue: this segment's log could not be read; the others can"""
+    error: _builtins.str
     def __init__(
         self,
         *,
         segment: _builtins.str = ...,
         node: _builtins.str = ...,
         data: _builtins.bytes = ...,
+        notice: _builtins.str = ...,
+        error_kind: _builtins.str = ...,
+        error: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "node", b"node", "segment", b"segment"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "error", b"error", "error_kind", b"error_kind", "node", b"node", "notice", b"notice", "segment", b"segment"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1236,21 +1248,25 @@ class DeadLettersReply(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    ERROR_KIND_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     data: _builtins.bytes
     """JSON objects, one a line"""
     error: _builtins.str
     """this node could not answer; the others do"""
+    error_kind: _builtins.str
+    """of the error catalogue"""
     def __init__(
         self,
         *,
         node: _builtins.str = ...,
         data: _builtins.bytes = ...,
         error: _builtins.str = ...,
+        error_kind: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "error", b"error", "node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "error", b"error", "error_kind", b"error_kind", "node", b"node"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

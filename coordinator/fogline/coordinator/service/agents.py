@@ -148,8 +148,8 @@ async def _signalled(record: NodeRecord, reading: asyncio.Task[None]) -> bool:
 async def _next_request(record: NodeRecord, reading: asyncio.Task[None]) -> agent.NodeRequest | None:
     """The next request for the node, or None when its side of the stream ended."""
     getting = asyncio.create_task(record.outgoing.get())
-    await asyncio.wait({getting, reading}, return_when=asyncio.FIRST_COMPLETED)
-    if getting.done():
-        return getting.result()
-    getting.cancel()
-    return None
+    try:
+        await asyncio.wait({getting, reading}, return_when=asyncio.FIRST_COMPLETED)
+        return getting.result() if getting.done() else None
+    finally:
+        getting.cancel()  # a stream that is gone must not take what is meant for the next one

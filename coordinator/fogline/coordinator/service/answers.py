@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from fogline.coordinator.service.desk import Context, Desk
+from fogline.coordinator.service.logs import LogReading
 from fogline.coordinator.service.merged import Merged
-from fogline.coordinator.service.records import find_tap, first_queue, letters_by_node, segments_of
+from fogline.coordinator.service.records import find_tap, first_queue, letters_by_node
 from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.wire.errors import answering
 from fogline.wire.terms import ErrorKind, FoglineError
 
-LOGS_S = 20.0
 PUBLISH_S = 60.0
 LETTERS_S = 30.0
 ACTIONS = ("list", "show", "replay", "discard")
@@ -22,16 +23,12 @@ class AnswerCalls(Desk):
     """Translate, ask, translate back."""
 
     async def Logs(self, request: operator.LogsRequest, context: Context) -> AsyncIterator[operator.LogsReply]:
-        """The end of each segment's log, segment by segment."""
+        """What the segments wrote, segment by segment; with `follow` of all at once, and what they write later."""
         async with answering(context):
-            id_ = self._resolve(request.id)
-            for copy, _ in segments_of(self._specs(id_), request.stage):
-                asked = agent.NodeRequest(
-                    deadline_s=LOGS_S,
-                    logs=agent.Logs(assignment=copy.assignment, tail_bytes=request.tail_bytes),
-                )
-                async for reply in self._fleet.ask(copy.node, asked):
-                    yield operator.LogsReply(segment=copy.segment, node=copy.node, data=reply.data)
+            reading = LogReading(self._fleet, self._deployments, self._resolve(request.id), request)
+            async with aclosing(reading.followed() if request.follow else reading.once()) as replies:
+                async for reply in replies:
+                    yield reply
 
     async def Tap(self, request: operator.TapRequest, context: Context) -> AsyncIterator[operator.TapReply]:
         """Records as they pass, sampled where they are written."""
@@ -79,7 +76,7 @@ class AnswerCalls(Desk):
                     merged.add(node, self._fleet.ask(node, asked))
                 async for node, answer in merged:
                     if isinstance(answer, FoglineError):
-                        yield operator.DeadLettersReply(node=node, error=answer.sentence)
+                        yield operator.DeadLettersReply(node=node, error=answer.sentence, error_kind=answer.kind.value)
                     elif answer.data:
                         yield operator.DeadLettersReply(node=node, data=answer.data)
 
