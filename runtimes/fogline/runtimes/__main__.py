@@ -11,12 +11,14 @@ from fogline.runtimes import registry
 from fogline.runtimes.assembly import read_spec
 from fogline.runtimes.check import check
 from fogline.runtimes.errors import NotConnected
-from fogline.runtimes.host import run
+from fogline.runtimes.host import Places, run
 from fogline.runtimes.lines import answers_only
 from fogline.runtimes.logs import log, set_up
 from fogline.runtimes.publish import publish
 from fogline.runtimes.spec import Exit, SpecError
 from fogline.runtimes.trial import trial
+
+DEAD_LETTERS = "dead-letters.db"
 
 
 def main() -> int:
@@ -44,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     one = command("run", "run the segment until it is drained", _run)
     one.add_argument("--workspace", type=Path, required=True)
     one.add_argument("--artifacts", type=Path, required=True)
+    one.add_argument("--dead-letters", type=Path, metavar="FILE", help=f"default: {DEAD_LETTERS} in the workspace")
     one.add_argument("--bind", action="store_true", help="subscribe at once, without being told")
     one = command("check", "load every stage and reach every broker", _check)
     one.add_argument("--artifacts", type=Path, required=True)
@@ -56,7 +59,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    return run(arguments.spec, arguments.workspace, arguments.artifacts, bind=arguments.bind)
+    dead_letters = arguments.dead_letters or arguments.workspace / DEAD_LETTERS
+    return run(arguments.spec, Places(arguments.workspace, arguments.artifacts, dead_letters), bind=arguments.bind)
 
 
 def _check(arguments: argparse.Namespace) -> int:

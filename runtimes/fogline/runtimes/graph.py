@@ -16,7 +16,7 @@ from typing import Any
 from fogline.runtimes.codecs import Decode, Encode, codec, decode_json
 from fogline.runtimes.counters import Counters, Tally
 from fogline.runtimes.errors import BadMessage, Failure
-from fogline.runtimes.frameworks.base import Failed, Framework
+from fogline.runtimes.frameworks.base import Failed, Framework, Result
 from fogline.runtimes.message import Item
 from fogline.runtimes.spec import StageSpec
 from fogline.runtimes.taps import Taps
@@ -167,10 +167,18 @@ def _attempt(node: _Node, decode: Decode, payloads: list[bytes]) -> list[Outcome
         outcomes: list[Any] = [None] * len(payloads)
     except BadMessage:
         records, places, outcomes = _decode_each(decode, payloads)
-    results = node.framework.process(records) if records else []
+    results = _processed(node.framework, records) if records else []
     for place, result in zip(places, results, strict=True):
         outcomes[place] = _encoded(node.encodes, result) if type(result) is list else result
     return outcomes
+
+
+def _processed(framework: Framework, records: list[Any]) -> list[Result]:
+    framework.progress.tick()
+    try:
+        return framework.process(records)
+    finally:
+        framework.progress.leave()
 
 
 def _decode_each(decode: Decode, payloads: list[bytes]) -> tuple[list[Any], list[int], list[Any]]:

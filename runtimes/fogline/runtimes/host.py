@@ -22,6 +22,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from fogline.runtimes.connectors.base import Endpoint, Sink, Source
 from fogline.runtimes.control import DRAIN_S, ControlServer
 from fogline.runtimes.counters import Counters
 from fogline.runtimes.errors import NotConnected, RecordFailed, StageUnusable, Superseded
+from fogline.runtimes.frameworks.base import Framework
 from fogline.runtimes.graph import SinkKey, StageGraph, Wiring
 from fogline.runtimes.logs import log
 from fogline.runtimes.poller import Poller
@@ -49,17 +51,28 @@ class Drained(Exception):
     """Asked to end before there was anything to finish."""
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where a segment finds and leaves things on this machine."""
+
+    workspace: Path
+    artifacts: Path
+    dead_letters: Path
+    """The file that the segments of one pipeline share."""
+
+
 class Segment:
     """The composition root of `run`. The control thread calls `status` and the two requests only."""
 
-    def __init__(self, spec: SegmentSpec, spec_digest: str, workspace: Path, artifacts: Path) -> None:
+    def __init__(self, spec: SegmentSpec, spec_digest: str, places: Places) -> None:
         self.spec = spec
         self.spec_digest = spec_digest
+        self._frameworks: list[Framework] = []
         self.queues = spec.queues
         self.taps = Taps()
-        self._artifacts = artifacts
+        self._artifacts = places.artifacts
         self._poller = Poller()
-        self._counters = Counters([stage.name for stage in spec.stages], workspace)
+        self._counters = Counters([stage.name for stage in spec.stages], places.workspace)
         self._state = SegmentState.LOADING
         self._reason = ""
         self._sources: list[Source] = []
@@ -106,6 +119,7 @@ class Segment:
             "reason": self._reason or "; ".join(dict.fromkeys(away)),
             "pid": os.getpid(),
             "last_progress_s": round(time.monotonic() - progressed_at, 3),
+            "stalled_s": round(max((each.progress.stalled_s for each in self._frameworks), default=0.0), 3),
             "stages": [
                 {"name": stage, "counters": counters[stage], "p50_s": p50_s, "p99_s": p99_s} for stage in counters
             ],
@@ -117,6 +131,7 @@ class Segment:
     # The way to ready and on ----------------------------------------------------------------------
 
     def _pump_until_done(self, loaded: Loaded) -> None:
+        self._frameworks = [framework for _, framework in loaded]
         window = 2 * self.spec.batch.max_size
         for sink in self.spec.sinks:
             self._sinks[sink.stage, sink.queue] = registry.connector(sink).sink(sink, self._poller)
@@ -184,14 +199,15 @@ class Segment:
         log.info("%s %s", self.spec.assignment_id, state)
 
 
-def run(path: Path, workspace: Path, artifacts: Path, *, bind: bool) -> int:
+def run(path: Path, places: Places, *, bind: bool) -> int:
     """Run the segment in this process until it ends; returns the exit code and leaves `failure.json`."""
+    workspace = places.workspace
     (workspace / FAILURE).unlink(missing_ok=True)
     try:
         spec = read_spec(path)
     except SpecError as error:
         return _ended_by(error, workspace)
-    segment = Segment(spec, digest(path.read_bytes()), workspace, artifacts)
+    segment = Segment(spec, digest(path.read_bytes()), places)
     _on_signals(lambda _number, _frame: segment.request_drain(DRAIN_S))
     if bind:
         segment.request_bind()

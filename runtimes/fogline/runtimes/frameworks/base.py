@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fogline.runtimes.errors import StageUnusable
+from fogline.runtimes.progress import Progress
 from fogline.runtimes.spec import StageSpec
 
 
@@ -32,6 +33,8 @@ class Framework(ABC):
     def __init__(self, stage: StageSpec, artifacts: Path) -> None:
         self.stage = stage
         self.artifacts = artifacts
+        self.progress = Progress()
+        """The segment says when user code is entered and left; a framework that hands over one by one ticks."""
 
     @property
     def path(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -38,7 +39,11 @@ class PythonCode(Framework):
     def process(self, records: list[Any]) -> list[Result]:
         if self._batch is not None:
             return self._process_batch(self._batch, records)
-        return [self._process_one(record) for record in records]
+        results, progress, now = list[Result](), self.progress, time.monotonic
+        for record in records:
+            progress.ticked_at = now()
+            results.append(self._process_one(record))
+        return results
 
     def _process_one(self, record: Any) -> Result:
         try:
