@@ -7,14 +7,17 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
 
-from fogline.coordinator.core.deployment import Outcome
+from fogline.coordinator.core.deployment import Copy, Deployment, Outcome, Phase, Want
+from fogline.coordinator.store.sql import DesiredLine, Store
 from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.v1 import common_pb2 as common
 from fogline.v1 import operator_coordinator_pb2 as operator
+from fogline.wire.terms import Wanted
 from support.documents import a_pipeline
 from support.fake_agent import WAIT_S, FakeAgent, Served, joined
 
@@ -133,3 +136,16 @@ async def answer_requests(
             await call.write(reply)
     await call.done_writing()
     return asked
+
+
+def ran_on(folder: Path, *nodes: str) -> None:
+    """A stopped deployment `p` that once had a copy on each of these nodes."""
+    store = Store(f"sqlite:///{folder / 'state.db'}")
+    number = store.add_revision("p", b"{}", {}, {})
+    for node in nodes:
+        store.save_node(node, b"", "0.1.0")
+        copy = Copy("p/a/0/a", "d1", node, "a", 0)
+        line = DesiredLine(copy, "p", number, Want(Wanted.STOPPED), 1)
+        store.commit(Deployment("p", number, Phase.STOPPED, 0.0), [line], {}, [])
+    store.commit(Deployment("p", number, Phase.STOPPED, 0.0), [], {}, [])
+    store.close()

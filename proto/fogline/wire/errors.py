@@ -51,6 +51,12 @@ CATALOGUE: dict[ErrorKind, Entry] = {
 }
 
 
+def refusal(kind: str, sentence: str) -> FoglineError:
+    """The refusal of a kind that came by name; one that only a newer release knows is INTERNAL."""
+    known = {each.value for each in ErrorKind}
+    return FoglineError(ErrorKind(kind) if kind in known else ErrorKind.INTERNAL, sentence)
+
+
 def exit_code(error: FoglineError) -> int:
     """The exit code a command ends with for this refusal."""
     return CATALOGUE[error.kind].exit_code

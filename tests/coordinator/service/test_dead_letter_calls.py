@@ -11,29 +11,13 @@ from typing import Any
 import grpc
 import pytest
 
-from fogline.coordinator.core.deployment import Copy, Deployment, Phase, Want
-from fogline.coordinator.store.sql import DesiredLine, Store
 from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.wire.errors import KIND_KEY
-from fogline.wire.terms import Wanted
-from support.conversation import answer_requests, obedient, run
+from support.conversation import answer_requests, obedient, ran_on, run
 from support.fake_agent import Served, served
 
 pytestmark = pytest.mark.e2e
-
-
-def _ran_on(folder: Path, *nodes: str) -> None:
-    """A stopped deployment `p` that once had a copy on each of these nodes."""
-    store = Store(f"sqlite:///{folder / 'state.db'}")
-    number = store.add_revision("p", b"{}", {}, {})
-    for node in nodes:
-        store.save_node(node, b"", "0.1.0")
-        copy = Copy("p/a/0/a", "d1", node, "a", 0)
-        line = DesiredLine(copy, "p", number, Want(Wanted.STOPPED), 1)
-        store.commit(Deployment("p", number, Phase.STOPPED, 0.0), [line], {}, [])
-    store.commit(Deployment("p", number, Phase.STOPPED, 0.0), [], {}, [])
-    store.close()
 
 
 def _letter(number: int) -> Callable[[agent.NodeRequest], list[agent.NodeReply]]:
@@ -55,7 +39,7 @@ async def _refusal(call: Any) -> tuple[str, str]:
 
 def test_every_node_is_asked_and_one_that_is_away_hides_no_other(tmp_path: Path) -> None:
     async def test() -> None:
-        _ran_on(tmp_path, "edge", "gone", "moon")
+        ran_on(tmp_path, "edge", "gone", "moon")
         async with (
             served(tmp_path) as service,
             obedient(service.address, "edge") as edge,
@@ -79,7 +63,7 @@ def test_every_node_is_asked_and_one_that_is_away_hides_no_other(tmp_path: Path)
 
 def test_named_letters_go_to_their_own_nodes_alone(tmp_path: Path) -> None:
     async def test() -> None:
-        _ran_on(tmp_path, "edge", "moon")
+        ran_on(tmp_path, "edge", "moon")
         async with served(tmp_path) as service, obedient(service.address, "edge") as edge:
             answering = asyncio.create_task(
                 answer_requests(edge, lambda _: [agent.NodeReply(data=b'{"replayed": 2}\n')])
@@ -94,7 +78,7 @@ def test_named_letters_go_to_their_own_nodes_alone(tmp_path: Path) -> None:
 
 def test_a_node_that_refuses_is_told_in_its_own_words(tmp_path: Path) -> None:
     async def test() -> None:
-        _ran_on(tmp_path, "edge")
+        ran_on(tmp_path, "edge")
         async with served(tmp_path) as service, obedient(service.address, "edge") as edge:
             refusal = agent.NodeReply(error_kind="version-mismatch", error="node edge does not know this request")
             answering = asyncio.create_task(answer_requests(edge, lambda _: [refusal]))
@@ -116,7 +100,7 @@ def test_a_node_that_refuses_is_told_in_its_own_words(tmp_path: Path) -> None:
 )
 def test_what_names_no_letter_is_refused(action: str, letter: str, kind: str, word: str, tmp_path: Path) -> None:
     async def test() -> None:
-        _ran_on(tmp_path, "edge")
+        ran_on(tmp_path, "edge")
         async with served(tmp_path) as service:
             found, sentence = await _refusal(_ask(service, action, letter))
             assert (found, word in sentence) == (kind, True), sentence

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import typer
 
-from fogline.coordinator.cli import daemon, data, deployments, documents, nodes
+from fogline.coordinator.cli import daemon, data, deployments, documents, history, letters, logs, nodes
 from fogline.coordinator.cli.output import say
 from fogline.wire.errors import exit_code
 from fogline.wire.terms import FoglineError
@@ -29,11 +29,17 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "validate": documents.validate,
     "plan": documents.plan,
     "submit": deployments.submit,
+    "diff": history.diff,
     "list": deployments.list_,
     "status": deployments.status,
-    "logs": deployments.logs,
+    "logs": logs.logs,
+    "events": history.events,
+    "history": history.history,
+    "get": history.get,
     "send": data.send,
     "tap": data.tap,
+    "dead-letters": letters.dead_letters,
+    "start": deployments.start,
     "stop": deployments.stop,
     "delete": deployments.delete,
     "test": documents.trial,

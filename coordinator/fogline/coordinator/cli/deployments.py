@@ -1,18 +1,18 @@
-"""Commands about deployments: submit, list, status, stop, delete, logs."""
+"""Commands that run deployments: submit, list, status, start, stop, delete."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from fogline.coordinator.cli import output
 from fogline.coordinator.cli.client import CALL_S, connect, upload
 from fogline.coordinator.cli.documents import Ready, ask_plan, plan_json, read, show_plan
+from fogline.coordinator.cli.following import FAILED, follow, show_status, stage_rows, status_json
 from fogline.coordinator.cli.options import (
     DEFAULT_ADDRESS,
     CoordinatorOption,
@@ -23,15 +23,13 @@ from fogline.coordinator.cli.options import (
     SetOption,
 )
 from fogline.coordinator.cli.output import Output, say
-from fogline.runtimes.spec import COUNTERS
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.v1 import operator_coordinator_pb2_grpc as operator_grpc
 from fogline.wire.errors import CATALOGUE
 from fogline.wire.terms import ErrorKind
 
-FAILED = CATALOGUE[ErrorKind.FAILED].exit_code
 UNPLACEABLE = CATALOGUE[ErrorKind.UNPLACEABLE].exit_code
-LOG_TAIL_BYTES = 256 * 1024
+RUNS = {"running", "degraded"}
 _BLOCK_BYTES = 2**20
 
 
@@ -83,7 +81,7 @@ def _accepted(
     started_at = time.monotonic()
     accepted = stub.Submit(operator.SubmitRequest(**ready.request()), timeout=CALL_S)
     result: dict[str, Any] = {"revision": accepted.revision}
-    if detach:
+    if detach and not accepted.unchanged:
         verdict = f"revision {accepted.revision} accepted; follow it with `coord status {accepted.id}`"
         return result | {"state": "accepted", "succeeded": True, "verdict": verdict}
     status = follow(stub, accepted.id, accepted.revision, quiet=quiet)
@@ -111,32 +109,6 @@ def _blocks(blob: bytes | Path) -> Iterator[bytes]:
     with blob.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             yield block
-
-
-def follow(
-    stub: operator_grpc.OperatorCoordinatorStub, id_: str, revision: int, *, quiet: bool = False
-) -> operator.DeploymentStatus:
-    """Print what changes until there is a verdict on the revision (0: until nothing more happens by itself)."""
-    last = ""
-    status = operator.DeploymentStatus()
-    try:
-        for status in stub.Watch(operator.WatchRequest(id=id_, revision=revision)):
-            line = _progress(status)
-            if line != last and not quiet:
-                say(line)
-            last = line
-    except KeyboardInterrupt:
-        say(f"no longer following; it goes on: `coord status {id_}` shows how, `coord stop {id_}` ends it")
-        raise typer.Exit(130) from None
-    return status
-
-
-def _progress(status: operator.DeploymentStatus) -> str:
-    parts = []
-    for stage in status.stages:
-        busy = stage.progress or stage.reason
-        parts.append(f"{stage.name} {stage.state}" + (f" ({busy})" if busy else ""))
-    return f"  {status.state}: " + ", ".join(parts)
 
 
 def list_(
@@ -181,106 +153,79 @@ def status(
         show_status(found)
 
 
-def status_json(found: operator.DeploymentStatus) -> dict[str, Any]:
-    """The stable shape of a status."""
-    return {
-        "id": found.id,
-        "revision": found.revision,
-        "state": found.state,
-        "reason": found.reason,
-        "stages": stage_rows(found),
-    }
+DetachOption = Annotated[bool, typer.Option("--detach", help="Return at once instead of following to a verdict.")]
 
 
-def stage_rows(found: operator.DeploymentStatus) -> list[dict[str, Any]]:
-    """One row per stage, counters under their own names, times in seconds."""
-    rows = []
-    for stage in found.stages:
-        counted = stage.observed.counters
-        rows.append(
-            {
-                "name": stage.name,
-                "segment": stage.segment,
-                "node": stage.node,
-                "state": stage.state,
-                "reason": stage.reason,
-                "pid": stage.pid or None,
-                "restarts": stage.restarts,
-                **{name: counted.get(name, 0) for name in COUNTERS},
-                "p50_s": stage.observed.p50_s,
-                "p99_s": stage.observed.p99_s,
-            }
-        )
-    return rows
+def start(
+    id_: IdArgument,
+    detach: DetachOption = False,
+    coordinator: CoordinatorOption = DEFAULT_ADDRESS,
+    insecure: InsecureOption = False,
+    output_: OutputOption = Output.TABLE,
+) -> None:
+    """Run a stopped or failed deployment again.
+
+    With the document and on the nodes it had; what waits in the broker is taken up. Follows to a verdict like
+    submit: exit code 0 when it runs, 5 when it failed. One that runs already is left alone.
+
+    Example: coord start anomaly
+    """
+    with connect(coordinator, insecure=insecure) as stub:
+        found = stub.Start(operator.StartRequest(id=id_), timeout=CALL_S)
+        if found.settled and found.state in RUNS:
+            _end(found, output_, f"runs already, revision {found.revision}", succeeded=True)
+        if detach:
+            _end(found, output_, f"starting; follow it with `coord status {found.id}`", succeeded=True)
+        found = follow(stub, found.id, 0, quiet=output_ is Output.JSON)
+    _end(found, output_, found.verdict if found.succeeded else f"failed: {found.verdict}", succeeded=found.succeeded)
 
 
-def show_status(found: operator.DeploymentStatus) -> None:
-    """The status for people."""
-    print(f"pipeline {found.id}, revision {found.revision}: {found.state}{': ' + found.reason if found.reason else ''}")
-    columns = ["STAGE", "NODE", "STATE", "PID", "RESTARTS", "IN", "OUT"]
-    columns += ["DONE", "FILTERED", "DEAD", "DROPPED", "FLIGHT", "AGAIN", "P50", "P99"]
-    counters = ("in", "out", "done", "filtered", "dead_lettered", "dropped", "in_flight", "redelivered")
-    rows = [
-        [row["name"], row["node"], row["state"], row["pid"] or "-", row["restarts"]]
-        + [row[name] for name in counters]
-        + [f"{row['p50_s'] * 1000:.1f} ms", f"{row['p99_s'] * 1000:.1f} ms"]
-        for row in stage_rows(found)
-    ]
-    output.print_table(columns, rows)
-    for reason in dict.fromkeys(f"{stage.segment}: {stage.reason}" for stage in found.stages if stage.reason):
-        print(reason)
-
-
-def stop(id_: IdArgument, coordinator: CoordinatorOption = DEFAULT_ADDRESS, insecure: InsecureOption = False) -> None:
+def stop(
+    id_: IdArgument,
+    coordinator: CoordinatorOption = DEFAULT_ADDRESS,
+    insecure: InsecureOption = False,
+    output_: OutputOption = Output.TABLE,
+) -> None:
     """Drain a deployment and stop it.
 
-    From upstream to downstream. Broker sessions stay: what comes meanwhile waits, and a later submit goes on there.
+    From upstream to downstream. Broker sessions and dead letters stay: what comes meanwhile waits, and `coord
+    start` or a later submit goes on there.
 
     Example: coord stop anomaly
     """
     with connect(coordinator, insecure=insecure) as stub:
         found = stub.Stop(operator.StopRequest(id=id_), timeout=CALL_S)
-        found = follow(stub, found.id, 0)
-    print(f"pipeline {found.id}: {found.state}{': ' + found.reason if found.reason else ''}")
-    raise typer.Exit(0 if found.state == "stopped" else FAILED)
+        found = follow(stub, found.id, 0, quiet=output_ is Output.JSON)
+    verdict = f"{found.state}{': ' + found.reason if found.reason else ''}"
+    _end(found, output_, verdict, succeeded=found.state == "stopped")
 
 
-def delete(id_: IdArgument, coordinator: CoordinatorOption = DEFAULT_ADDRESS, insecure: InsecureOption = False) -> None:
+def delete(
+    id_: IdArgument,
+    coordinator: CoordinatorOption = DEFAULT_ADDRESS,
+    insecure: InsecureOption = False,
+    output_: OutputOption = Output.TABLE,
+) -> None:
     """Stop a deployment and forget it.
 
-    Ends its broker sessions: what waits there for its stages is gone.
+    Ends its broker sessions and removes its dead letters: what waits for its stages is gone. `coord events` still
+    tells of it.
 
     Example: coord delete anomaly
     """
     with connect(coordinator, insecure=insecure) as stub:
         found = stub.Status(operator.StatusRequest(id=id_), timeout=CALL_S)
         stub.Delete(operator.DeleteRequest(id=found.id))
-    print(f"pipeline {found.id}: deleted")
-
-
-def logs(
-    id_: IdArgument,
-    stage: Annotated[str, typer.Argument(metavar="[STAGE]", help="Only the segment that runs this stage.")] = "",
-    coordinator: CoordinatorOption = DEFAULT_ADDRESS,
-    insecure: InsecureOption = False,
-    output_: OutputOption = Output.TABLE,
-) -> None:
-    """Print what the stages printed.
-
-    The end of each segment's log, fetched from its node.
-
-    Example: coord logs anomaly preparation
-    """
-    found: dict[tuple[str, str], bytes] = {}
-    with connect(coordinator, insecure=insecure) as stub:
-        for reply in stub.Logs(operator.LogsRequest(id=id_, stage=stage, tail_bytes=LOG_TAIL_BYTES)):
-            key = (reply.segment, reply.node)
-            if key not in found and output_ is Output.TABLE and not stage:
-                say(f"==> {reply.segment} on {reply.node}")
-            found[key] = found.get(key, b"") + reply.data
-            if output_ is Output.TABLE:
-                sys.stdout.buffer.write(reply.data)
-                sys.stdout.buffer.flush()
     if output_ is Output.JSON:
-        texts = {key: log.decode(errors="replace") for key, log in found.items()}
-        output.print_json([{"segment": segment, "node": node, "log": log} for (segment, node), log in texts.items()])
+        output.print_json({"id": found.id, "deleted": True})
+    else:
+        print(f"pipeline {found.id}: deleted")
+
+
+def _end(found: operator.DeploymentStatus, output_: Output, verdict: str, *, succeeded: bool) -> NoReturn:
+    """Print how it ended, and end with the exit code of that."""
+    if output_ is Output.JSON:
+        output.print_json(status_json(found) | {"succeeded": succeeded, "verdict": verdict})
+    else:
+        print(f"pipeline {found.id}: {verdict}")
+    raise typer.Exit(0 if succeeded else FAILED)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 
 from fogline.coordinator.cli.client import CALL_S
-from fogline.coordinator.cli.deployments import stage_rows
+from fogline.coordinator.cli.following import stage_rows
 from fogline.coordinator.cli.output import table
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.v1 import operator_coordinator_pb2_grpc as operator_grpc

@@ -15,6 +15,7 @@ from fogline.coordinator.service import translate
 from fogline.coordinator.store.sql import Store
 from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.v1 import common_pb2 as common
+from fogline.wire.errors import refusal
 from fogline.wire.terms import ErrorKind, FoglineError
 
 REPLIES_HELD = 64
@@ -198,7 +199,5 @@ class RequestLine:
             raise FoglineError(ErrorKind.DEADLINE, sentence) from None
         self.finished = reply.last
         if reply.error_kind:
-            known = {kind.value for kind in ErrorKind}
-            kind = ErrorKind(reply.error_kind) if reply.error_kind in known else ErrorKind.INTERNAL
-            raise FoglineError(kind, reply.error)
+            raise refusal(reply.error_kind, reply.error)
         return reply

@@ -54,6 +54,7 @@ def _stage_rows(
             restarts=seen.restarts,
             observed=counted.get(stage.name, common.StageObserved(name=stage.name)),
             progress=seen.progress,
+            last_lines=reported.last_lines if reported else "",
         )
         for stage in parse(deployments.spec(copy)).stages
     ]
