@@ -60,16 +60,16 @@ async def _serve(config: CoordinatorConfig, identity: str, store: Store) -> None
     stop = _stop_signal(config.tied)
     _listen(server, config.listen)
     await server.start()
-    wheel = asyncio.create_task(deployments.run())
+    running = {asyncio.create_task(deployments.run()), asyncio.create_task(operators.purging.run())}
     waiting = asyncio.create_task(stop.wait())
     log.info("coordinator of cluster %s listens on %s", identity[:8], config.listen)
     try:
-        await asyncio.wait({wheel, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if wheel.done():
-            wheel.result()
+        done, _ = await asyncio.wait({*running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done & running:
+            task.result()
     finally:
-        wheel.cancel()
-        waiting.cancel()
+        for task in (*running, waiting):
+            task.cancel()
         await server.stop(STOP_GRACE_S)
         log.info("coordinator stopped; what runs on the nodes goes on")
 

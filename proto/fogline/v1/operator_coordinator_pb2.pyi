@@ -1032,12 +1032,19 @@ Global___DeleteRequest: _TypeAlias = DeleteRequest  # noqa: Y015
 class DeleteReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    LETTERS_LEFT_ON_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def letters_left_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """nodes that are away: dead letters there are removed when they are back"""
+
     def __init__(
         self,
+        *,
+        letters_left_on: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["letters_left_on", b"letters_left_on"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,10 +11,11 @@ from typing import Any
 import grpc
 import pytest
 
+from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.v1 import common_pb2 as common
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.wire.errors import KIND_KEY
-from support.conversation import a_request, brought_up, obedient, run, until, verdict
+from support.conversation import a_request, answer_requests, brought_up, obedient, run, until, verdict
 from support.documents import a_pipeline
 from support.fake_agent import Served, joined, served
 
@@ -157,9 +158,11 @@ def test_whoever_follows_hears_of_a_node_that_goes_and_comes_back(tmp_path: Path
 
 def test_the_events_of_a_deleted_deployment_are_still_there(tmp_path: Path) -> None:
     async def test() -> None:
-        async with served(tmp_path) as service, obedient(service.address, "edge"):
+        async with served(tmp_path) as service, obedient(service.address, "edge") as edge:
             await brought_up(service)
+            purging = asyncio.create_task(answer_requests(edge, lambda _: [agent.NodeReply(data=b'{"discarded": 0}')]))
             await service.operator.Delete(operator.DeleteRequest(id="p"))
+            await purging
             assert "deleted by the operator" in [each.text for each in await _events(service, id="p")]
             kind, _ = await _refusal(service.operator.History(operator.HistoryRequest(id="p")))
             assert kind == "not-found"

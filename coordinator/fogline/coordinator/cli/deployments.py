@@ -215,9 +215,11 @@ def delete(
     """
     with connect(coordinator, insecure=insecure) as stub:
         found = stub.Status(operator.StatusRequest(id=id_), timeout=CALL_S)
-        stub.Delete(operator.DeleteRequest(id=found.id))
+        left_on = list(stub.Delete(operator.DeleteRequest(id=found.id)).letters_left_on)
+    if left_on:
+        say(f"its dead letters on {', '.join(left_on)} are removed when that node is back")
     if output_ is Output.JSON:
-        output.print_json({"id": found.id, "deleted": True})
+        output.print_json({"id": found.id, "deleted": True, "dead_letters_left_on": left_on})
     else:
         print(f"pipeline {found.id}: deleted")
 

@@ -14,6 +14,7 @@ from fogline.coordinator.padl.parse import parse, without_passwords
 from fogline.coordinator.service import status
 from fogline.coordinator.service.deployments import Deployments, Submission
 from fogline.coordinator.service.fleet import Fleet
+from fogline.coordinator.service.purging import Purging
 from fogline.coordinator.service.records import unambiguous
 from fogline.coordinator.store.sql import Store
 from fogline.runtimes.spec import SegmentSpec
@@ -39,6 +40,8 @@ class Desk(operator_grpc.OperatorCoordinatorServicer):
         self._deployments = deployments
         self._artifacts = artifacts
         self._cluster_id = cluster_id
+        self.purging = Purging(store, fleet)
+        """To be run beside the server."""
 
     def _resolve(self, id_: str) -> str:
         return unambiguous(id_, self._deployments.ids(), "deployment")

@@ -119,7 +119,7 @@ class OperatorService(HistoryCalls, AnswerCalls):
             return self._status(id_)
 
     async def Delete(self, request: operator.DeleteRequest, context: Context) -> operator.DeleteReply:
-        """Stop, end broker sessions, forget. Answers when done, or with what it waits for."""
+        """Stop, end broker sessions, forget, remove dead letters. Answers when done, or with what it waits for."""
         async with answering(context):
             id_ = self._resolve(request.id)
             self._deployments.stop(id_, release=True)
@@ -128,7 +128,7 @@ class OperatorService(HistoryCalls, AnswerCalls):
                 if settled(deployment):
                     raise FoglineError(ErrorKind.UNREACHABLE, f"deployment {id_} is stopped, but {deployment.reason}")
                 await self._deployments.changed(WATCH_S)
-            return operator.DeleteReply()
+            return operator.DeleteReply(letters_left_on=await self.purging.attempt(id_))
 
     async def _probe(self, nodes: set[str]) -> None:
         """Have the nodes observe now; one that is away or slow leaves what it said last."""

@@ -200,6 +200,18 @@ class Store:
             used = select(t.desired.c.spec_digest)
             connection.execute(delete(t.specs).where(t.specs.c.digest.not_in(used), ~self._spec_in_use()))
 
+    def purges(self) -> list[tuple[str, str]]:
+        """Deleted deployments and the nodes on which their dead letters may still lie."""
+        query = select(t.hosts.c.deployment, t.hosts.c.node).where(t.hosts.c.purge)
+        with self._engine.connect() as connection:
+            return sorted((row.deployment, row.node) for row in connection.execute(query))
+
+    def purged(self, id_: str, node: str) -> None:
+        """No dead letter of a deleted deployment is left on that node."""
+        where = (t.hosts.c.deployment == id_, t.hosts.c.node == node, t.hosts.c.purge)
+        with self._engine.begin() as connection:
+            connection.execute(delete(t.hosts).where(*where))
+
     def _spec_in_use(self) -> Any:
         return select(t.deployments.c.id).where(t.deployments.c.state.contains(t.specs.c.digest)).exists()
 
