@@ -12,6 +12,7 @@ import pytest
 
 from fogline.agent.host.workspace import Workspace
 from fogline.agent.store.sqlite import Membership
+from fogline.runtimes.spec import HealthSpec
 from fogline.wire.terms import CopyState, Wanted
 from support.agent_builders import a_spec, a_wish, lives, until
 from support.agent_node import a_node, scene
@@ -94,29 +95,40 @@ def test_a_process_that_denies_being_ours_is_left_alone_and_blocks_a_second(tmp_
     scene(life())
 
 
-def test_a_stage_that_answers_nobody_is_ended_before_another_is_started(tmp_path: Path) -> None:
+def test_a_stage_that_does_not_answer_is_adopted_and_judged_by_its_deadlines(tmp_path: Path) -> None:
     async def life() -> None:
-        wish = a_wish(a_spec(environment={"FAKE_MUTE": "1"}))
+        health = HealthSpec(startup_s=1.5, live_s=0.5)
+        wish = a_wish(a_spec(environment={"FAKE_MUTE": "1"}, health=health))
         async with a_node(tmp_path / "n", leave=True) as node:
             node.wants(wish)
             await until(lambda: (seen := node.sees(wish)) and seen.pid, "it runs")
             seen = node.sees(wish)
             assert seen is not None
         async with a_node(tmp_path / "n") as node:
-            assert not lives(seen.pid), "it was ours by the kernel's word"
+            assert lives(seen.pid), "it may only be busy: a model that loads holds the interpreter"
+            assert node.state(wish) is S.STARTING
             await until(lambda: (again := node.sees(wish)) and again.pid not in {0, seen.pid}, "a new one")
+            assert not lives(seen.pid), "ended before another was started"
 
     scene(life())
 
 
 @pytest.mark.parametrize("fate", ["still runs", "died"])
-def test_a_lost_store_is_no_reason_for_two_copies(tmp_path: Path, fate: str) -> None:
+@pytest.mark.parametrize("loss", ["rubbish", "deleted", "cut short", "one bit"])
+def test_a_lost_store_is_no_reason_for_two_copies(tmp_path: Path, fate: str, loss: str) -> None:
     async def life() -> None:
-        wish = a_wish(a_spec())
+        wish = a_wish(a_spec(), incarnation=2)
         async with a_node(tmp_path / "n", leave=True) as node:
             node.wants(wish)
             pid = (await node.reaches(wish, S.READY)).pid
-        (tmp_path / "n" / "state.db").write_bytes(b"rubbish" * 1000)
+        file = tmp_path / "n" / "state.db"
+        sound = file.read_bytes()
+        place = sound.index(wish.spec_digest.encode())
+        if loss == "deleted":
+            file.unlink()
+        else:
+            flipped = sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :]
+            file.write_bytes({"rubbish": b"rubbish" * 1000, "cut short": sound[:-5000], "one bit": flipped}[loss])
         if fate == "died":
             os.kill(pid, signal.SIGKILL)
             await until(lambda: not lives(pid), "dead")
@@ -126,5 +138,20 @@ def test_a_lost_store_is_no_reason_for_two_copies(tmp_path: Path, fate: str) -> 
             assert node.store.membership() == Membership()
             (record,) = node.store.copies()
             assert record.wish == replace(wish, listed=False, drain_s=0.0)
+            assert not (node.supervisor.find(wish.id).workspace.path / "two-copies").exists()
+
+    scene(life())
+
+
+def test_a_lost_store_does_not_start_what_was_never_checked(tmp_path: Path) -> None:
+    async def life() -> None:
+        wish = a_wish(a_spec(environment={"FAKE_CHECK": "no function 'handler' in main.py"}))
+        async with a_node(tmp_path / "n") as node:
+            node.wants(wish)
+            reason = (await node.reaches(wish, S.FAILED)).reason
+        (tmp_path / "n" / "state.db").unlink()
+        async with a_node(tmp_path / "n") as node:
+            assert (await node.reaches(wish, S.FAILED)).reason == reason
+            assert not node.supervisor.find(wish.id).workspace.was_started()
 
     scene(life())

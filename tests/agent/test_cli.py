@@ -156,7 +156,7 @@ def test_without_a_coordinator_it_starts_what_its_own_disk_says(tmp_path: Path) 
         workspace.create(wish)
         with closing(Store(tmp_path / "n" / "state.db")) as store:
             store.save_desired(Membership("c1", 1, 1), [wish])
-            store.save_phase(wish.key, Phase.PREPARED)
+            store.save_progress(wish.key, Phase.PREPARED)
         async with an_agent(tmp_path / "n", "127.0.0.1:9") as agent:
             await until(lambda: "stage starts as" in _text(workspace.log), "the stage runs", 20)
             await until(lambda: agent.said("no coordinator answers at 127.0.0.1:9"), "and it says why it is alone")

@@ -75,7 +75,7 @@ def launch(path: Path, **changes: object) -> Launch:
     path.mkdir(exist_ok=True)
     (path / "spec.json").write_text("{}")
     given: dict[str, object] = {"bind": False} | changes
-    return Launch(path, path / "artifacts", **given)  # type: ignore[arg-type]
+    return Launch(path, path / "artifacts", path / "letters.db", **given)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
@@ -346,8 +346,9 @@ def test_the_stage_inherits_nothing(tmp_path: Path) -> None:
         assert lines[0] == "[0, 1, 2, 3]", "3 is the listing itself"
         assert lines[1] == f"/dev/null {path} yes"
         assert lines[2] == "True set()"
+        places = ["--artifacts", str(path / "artifacts"), "--dead-letters", str(path / "letters.db")]
         expected = ["run", str(path / "spec.json"), "--workspace", str(path)]
-        assert lines[3] == str([*expected, "--artifacts", str(path / "artifacts"), "--bind"])
+        assert lines[3] == str([*expected, *places, "--bind"])
 
     asyncio.run(scene())
 

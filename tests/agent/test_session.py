@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from fogline.agent.core.desired import Assignment
 from fogline.agent.daemon import mark_adoption
+from fogline.agent.host.workspace import Workspace
 from fogline.agent.lifecycle import Ladder
 from fogline.agent.preparation import Preparation
 from fogline.agent.store.sqlite import Membership
@@ -54,7 +56,8 @@ def test_a_desired_state_is_on_the_disk_before_anything_happens(
         wish = a_wish(a_spec())
         async with FakeCoordinator().serving() as coordinator, a_node(tmp_path, coordinator.address) as node:
 
-            async def prepare(*_: object) -> None:
+            async def prepare(_: Preparation, wish: Assignment, workspace: Workspace, __: object) -> None:
+                workspace.create(wish)
                 with closing(sqlite3.connect(node.state_dir / "state.db")) as other:
                     on_disk.append(other.execute("SELECT assignment FROM copies").fetchall())
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fogline.agent.drivers import shim
-from fogline.agent.host.stagelog import From, StageLog
+from fogline.agent.host.stagelog import From, StageLog, last_lines
 
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC).timestamp()
 
@@ -58,6 +58,8 @@ def test_everything_in_order(log: Path) -> None:
 
 
 def test_a_log_that_is_not_there_is_empty(tmp_path: Path) -> None:
+    assert read(tmp_path / "stage.log", From(1.0, 1, 1)) == b""
+    (tmp_path / "stage.log").touch()
     assert read(tmp_path / "stage.log", From(1.0, 1, 1)) == b""
 
 
@@ -178,3 +180,15 @@ def test_a_workspace_made_anew_is_read_from_its_beginning(tmp_path: Path) -> Non
         assert everything(reader) == b""
         log.write_bytes(b"new\n")
         assert everything(reader) == b"new\n"
+
+
+def test_the_last_lines_of_a_process_that_ended(tmp_path: Path) -> None:
+    log = tmp_path / "stage.log"
+    assert last_lines(log) == ""
+    log.with_name("stage.log.1").write_bytes(b"".join(b"%d\n" % number for number in range(100)))
+    log.write_bytes(b"last \xff words\nand no end")
+    assert last_lines(log).splitlines() == [*map(str, range(92, 100)), "last \ufffd words", "and no end"]
+    log.write_bytes(b"w" * 5000 + b"\n" + b"v" * 1000)
+    assert last_lines(log) == "v" * 1000
+    log.write_bytes(b"w" * 5000)
+    assert last_lines(log) == "w" * 2048

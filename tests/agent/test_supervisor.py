@@ -17,7 +17,7 @@ from fogline.agent.core.desired import Desired
 from fogline.agent.drivers.mock import Failures, MockDriver
 from fogline.agent.host.control import Silent
 from fogline.agent.host.workspace import Workspace
-from fogline.runtimes.spec import Exit
+from fogline.runtimes.spec import Exit, HealthSpec
 from fogline.wire.terms import CopyState, FoglineError, Wanted
 from support.agent_builders import a_spec, a_wish, lives, until
 from support.agent_node import a_node, scene
@@ -138,11 +138,11 @@ def test_a_failed_check_never_starts(tmp_path: Path) -> None:
 
 def test_a_check_that_hangs_has_a_deadline(tmp_path: Path) -> None:
     async def life() -> None:
-        async with a_node(tmp_path / "n", check_s=0.5) as node:
-            wish = a_wish(a_spec(environment={"FAKE_CHECK": "hang"}))
+        async with a_node(tmp_path / "n") as node:
+            wish = a_wish(a_spec(environment={"FAKE_CHECK": "hang"}, health=HealthSpec(startup_s=0.5)))
             node.wants(wish)
             seen = await node.reaches(wish, S.FAILED)
-            assert "did not finish within 0.5 s" in seen.reason
+            assert "did not finish within 0.5 s (health.startup)" in seen.reason
 
     scene(life())
 

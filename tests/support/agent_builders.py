@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fogline.agent.core.desired import Assignment
-from fogline.runtimes.spec import SegmentSpec, StageSpec, digest
+from fogline.runtimes.spec import HealthSpec, SegmentSpec, StageSpec, digest
 from fogline.wire.terms import Wanted
 
 RUNTIME = (sys.executable, "-S", str(Path(__file__).with_name("agent_runtime.py")))
@@ -21,6 +21,7 @@ def a_spec(
     environment: Mapping[str, str] | None = None,
     restart: str = "always",
     artifacts: Mapping[str, str] | None = None,
+    health: HealthSpec | None = None,
 ) -> SegmentSpec:
     """A segment of one stage per artifact (digest -> framework), or of one without."""
     needed = artifacts or {"": "code"}
@@ -28,7 +29,17 @@ def a_spec(
         StageSpec(f"{segment}{index or ''}", framework, (), (), artifact=artifact)
         for index, (artifact, framework) in enumerate(needed.items())
     )
-    return SegmentSpec("plant", segment, "0", "a", "c1", stages, environment=dict(environment or {}), restart=restart)
+    return SegmentSpec(
+        "plant",
+        segment,
+        "0",
+        "a",
+        "c1",
+        stages,
+        environment=dict(environment or {}),
+        restart=restart,
+        health=health or HealthSpec(),
+    )
 
 
 def a_wish(spec: SegmentSpec, wanted: Wanted = Wanted.RUNNING, **changes: object) -> Assignment:

@@ -58,13 +58,11 @@ async def unreachable(digest: str, offset: int) -> AsyncIterator[tuple[bytes, in
 
 
 @asynccontextmanager
-async def a_node(
-    state_dir: Path, *, driver: Driver | None = None, check_s: float = 60.0, leave: bool = False
-) -> AsyncIterator[Node]:
+async def a_node(state_dir: Path, *, driver: Driver | None = None, leave: bool = False) -> AsyncIterator[Node]:
     """A running supervisor; at the end its processes are stopped, or (leave) left alone."""
     state_dir.mkdir(exist_ok=True)
     with closing(Store(state_dir / "state.db")) as store:
-        preparation = Preparation(ArtifactCache(state_dir / "artifacts", unreachable), RUNTIME, check_s)
+        preparation = Preparation(ArtifactCache(state_dir / "artifacts", unreachable), RUNTIME)
         supervisor = Supervisor(state_dir, store, driver or ProcessDriver(RUNTIME), preparation, QUICK)
         running = asyncio.create_task(supervisor.run())
         try:

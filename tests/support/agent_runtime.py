@@ -3,12 +3,15 @@
 What it does is told by environment variables, which a spec carries:
 FAKE_CHECK (`ok`, `hang` or the reason of a failure), FAKE_LOAD_S, FAKE_EXIT (exit code at once),
 FAKE_FAILURE (reason left behind), FAKE_DRAIN (`ok` or `never`), FAKE_TERM (`ignore`), FAKE_LOST (error of
-a connection), FAKE_MUTE (never opens its socket), FAKE_SETTLED (records done), FAKE_PID (what it says its
-pid is). A file `deny` in the workspace makes it deny its nonce.
+a connection), FAKE_AWAY (the same, from the start: it waits for the broker), FAKE_MUTE (never opens its
+socket), FAKE_SETTLED (records done), FAKE_PID (what it says its pid is). Files in the workspace tell it while
+it runs: `deny` (its nonce), `mute` (answer no more), `stalled` (holds the seconds without progress). Where
+another one runs in the same workspace it leaves a file `two-copies`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -36,7 +39,11 @@ class Stage:
     def run(self) -> None:
         started = time.monotonic()
         while not self.draining:
-            if self.state == "loading" and time.monotonic() - started >= float(told("LOAD_S", "0")):
+            if (
+                self.state == "loading"
+                and not told("AWAY")
+                and time.monotonic() - started >= float(told("LOAD_S", "0"))
+            ):
                 self.state = "loaded"
             if self.state == "loaded" and self.bind:
                 self.state = "ready"
@@ -57,6 +64,8 @@ class Stage:
         with connection, connection.makefile("rw") as stream:
             for line in stream:
                 request = json.loads(line)
+                while (self.workspace / "mute").exists():
+                    time.sleep(0.01)
                 try:
                     self.answer(stream, request)
                 except BrokenPipeError:
@@ -90,9 +99,18 @@ class Stage:
             "state": self.state,
             "reason": "",
             "pid": os.getpid(),
+            "stalled_s": self.stalled_s(),
             "stages": [{"name": "clean", "counters": counters, "p50_s": 0.001, "p99_s": 0.002}],
-            "connections": [{"queue": "raw", "connected": not told("LOST"), "error": told("LOST")}],
+            "connections": [] if self.state == "loading" and not told("AWAY") else [self.connection()],
         }
+
+    def connection(self) -> dict[str, Any]:
+        error = told("LOST") or told("AWAY")
+        return {"queue": "raw", "connected": not error, "error": error}
+
+    def stalled_s(self) -> float:
+        told_in = self.workspace / "stalled"
+        return float(told_in.read_text() or 0) if told_in.exists() else 0.0
 
     def on_bind(self, _: dict[str, Any]) -> dict[str, Any]:
         self.bind = True
@@ -115,6 +133,11 @@ def say(stream: TextIO, document: dict[str, Any]) -> None:
 
 def run(arguments: list[str]) -> int:
     workspace = Path(arguments[arguments.index("--workspace") + 1])
+    alone = (workspace / "only-one").open("w")
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        (workspace / "two-copies").touch()
     print(f"stage starts as {os.getpid()}", flush=True)
     if told("TERM") == "ignore":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,6 +1,8 @@
 """Looks at a copy's process over its control socket and translates what it says into the copy's state.
 
-Every 50 ms while it is on its way, every 2 s once it is ready: an idle node must cost next to nothing.
+Often while it is on its way, the more seldom the longer that takes, and every 2 s once it is ready: an idle
+node must cost next to nothing. A look may take as long as the process takes to answer; meanwhile the time is
+counted, and a process that hangs is killed.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ from typing import Any
 
 from fogline.agent.copies import Copy
 from fogline.agent.core.observed import StageSeen
-from fogline.agent.host.control import Control, Silent
+from fogline.agent.host.control import ANSWER_S, Control, Silent
 from fogline.runtimes.spec import SegmentState
 from fogline.wire.terms import CopyState, FoglineError
 
 log = logging.getLogger(__name__)
 
 ON_ITS_WAY_S = 0.05
+PATIENT_S = 1.0
+"""While it is on its way for long."""
 SETTLED_S = 2.0
 
 _STATES = {
@@ -32,14 +36,14 @@ _STATES = {
 _SETTLED = ("done", "filtered", "dead_lettered", "dropped")
 
 
-async def introduce(copy: Copy) -> Control:
+async def introduce(copy: Copy, timeout_s: float | None = ANSWER_S) -> Control:
     """Connect to the copy's process and make sure that it is the one we started.
 
     Raises Silent when nobody answers and FoglineError when somebody else does.
     """
     control = await Control.connect(copy.workspace.path)
     try:
-        pid = await control.hello(copy.workspace.nonce(), copy.wish.spec_digest)
+        pid = await control.hello(copy.workspace.nonce(), copy.wish.spec_digest, timeout_s)
         if copy.handle is None or pid != copy.handle.pid:
             raise Silent(f"process {pid} answers, which is not the one that was started")
     except BaseException:
@@ -48,32 +52,84 @@ async def introduce(copy: Copy) -> Control:
     return control
 
 
-async def follow(copy: Copy) -> None:
-    """Look at the process until cancelled."""
-    while True:
-        await look(copy)
-        on_its_way = copy.state in {CopyState.STARTING, CopyState.DRAINING} or (
-            copy.state is CopyState.LOADED and copy.bound
-        )
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(ON_ITS_WAY_S if on_its_way else SETTLED_S):
-                await copy.look_now.wait()
-        copy.look_now.clear()
-
-
-async def look(copy: Copy) -> None:
-    """One look. A process that does not answer keeps its state; the reason shows once it was ready."""
+async def follow(copy: Copy, live_s: float) -> None:
+    """Look at the process until cancelled; kill it when it hangs."""
+    looking: asyncio.Task[bool] | None = None
+    began_s = last_s = _now_s()
+    pause_s = 0.0
     try:
-        if copy.control is None:
-            copy.control = await introduce(copy)
-        absorb(copy, await copy.control.call("status"))
-    except (Silent, FoglineError) as error:
-        control, copy.control = copy.control, None
-        if control:
-            await control.close()
-        told_off = isinstance(error, FoglineError) or copy.state is CopyState.READY
-        if told_off and copy.alive and copy.state and not copy.stopping:
-            copy.show(copy.state, f"its control socket does not answer: {error}")
+        while True:
+            looking = looking or asyncio.create_task(look(copy))
+            await asyncio.wait({looking}, timeout=SETTLED_S)
+            answered = looking.done() and looking.result()
+            passed_s, nominal_s = _now_s() - last_s, SETTLED_S + pause_s
+            last_s += passed_s
+            if not answered:
+                _count_silence(copy, min(passed_s, nominal_s))
+            if passed_s < 2 * nominal_s:  # else we were stopped ourselves: look again before judging
+                _judge(copy)
+            if copy.handle and not copy.handle.attended:
+                copy.on_change()
+            looking = None if looking.done() else looking
+            pause_s = _pause_s(copy, last_s - began_s, live_s) if looking is None else 0.0
+            await _pause(copy, pause_s)
+    finally:
+        if looking:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+
+
+async def look(copy: Copy) -> bool:
+    """One look; whether the process answered. Without an answer it keeps its state; the reason shows once
+    it was ready."""
+    async with copy.looking:
+        try:
+            if copy.control is None:
+                copy.control = await introduce(copy, timeout_s=None)
+            absorb(copy, await copy.control.call("status", timeout_s=None))
+        except (Silent, FoglineError) as error:
+            control, copy.control = copy.control, None
+            if control:
+                await control.close()
+            denied = isinstance(error, FoglineError)
+            if (denied or copy.state is CopyState.READY) and copy.alive and copy.state and not copy.stopping:
+                copy.show(copy.state, f"its control socket does not answer: {error}")
+            return denied
+    return True
+
+
+def _count_silence(copy: Copy, waited_s: float) -> None:
+    if copy.vigil is None:
+        return
+    copy.vigil.unanswered(waited_s)
+    if copy.vigil.mute_s > ANSWER_S and copy.state is CopyState.READY and not copy.stopping:
+        copy.show(copy.state, "its control socket does not answer")
+
+
+def _judge(copy: Copy) -> None:
+    if copy.vigil is None or copy.handle is None or copy.stopping or copy.condemned:
+        return
+    copy.condemned = copy.vigil.verdict(_now_s())
+    if copy.condemned:
+        log.warning("%s: killing process %d: %s", copy.name, copy.handle.pid, copy.condemned)
+        copy.handle.kill()
+
+
+def _pause_s(copy: Copy, for_s: float, live_s: float) -> float:
+    """Until the next look."""
+    on_its_way = copy.state in {CopyState.STARTING, CopyState.DRAINING} or (
+        copy.state is CopyState.LOADED and copy.bound
+    )
+    if on_its_way:
+        return min(PATIENT_S, max(ON_ITS_WAY_S, for_s / 20))
+    return min(SETTLED_S, max(ON_ITS_WAY_S, live_s / 4))
+
+
+async def _pause(copy: Copy, pause_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(pause_s):
+            await copy.look_now.wait()
+    copy.look_now.clear()
 
 
 def absorb(copy: Copy, status: Mapping[str, Any]) -> None:
@@ -82,11 +138,15 @@ def absorb(copy: Copy, status: Mapping[str, Any]) -> None:
         told = SegmentState(status["state"])
         stages = tuple(_stage(each) for each in status.get("stages", ()))
         reason = str(status.get("reason") or "")
-        lost = [str(each.get("error") or "not connected") for each in status.get("connections", ())
-                if not each["connected"]]  # fmt: skip
+        stalled_s, stalled = float(status.get("stalled_s") or 0.0), str(status.get("stalled_stage") or "")
+        connections = list(status.get("connections", ()))
+        lost = [str(each.get("error") or "not connected") for each in connections if not each["connected"]]
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise Silent(f"a status that makes no sense: {error!r}") from error
     copy.stages = stages
+    if copy.vigil:  # connections are listed once all stages are loaded: it may wait for a broker from then on
+        loaded = told is not SegmentState.LOADING or bool(connections)
+        copy.vigil.answered(loaded=loaded, stalled_s=stalled_s, stage=stalled)
     copy.bound = copy.bound or told in {SegmentState.BINDING, SegmentState.READY}
     _count_settled(copy)
     if copy.stopping:
@@ -108,3 +168,7 @@ def _count_settled(copy: Copy) -> None:
     if settled > copy.settled:
         copy.fruitless_starts = 0
     copy.settled = settled
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

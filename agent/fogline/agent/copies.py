@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Callable
 
 from fogline.agent.core.desired import Action, Assignment, Observed
+from fogline.agent.core.health import Vigil
 from fogline.agent.core.observed import CopySeen, StageSeen
 from fogline.agent.drivers.base import Handle
 from fogline.agent.host.control import Control
 from fogline.agent.host.workspace import Workspace
 from fogline.wire.terms import CopyState
+
+_LOG_SHOWN = {CopyState.RESTARTING, CopyState.FAILED}
 
 
 class Copy:
@@ -36,6 +39,15 @@ class Copy:
         self.started_at_s = 0.0
         self.restart_at_s = 0.0
         self.fruitless_starts = 0
+        self.incarnation = 0
+        """The one that was tried last."""
+        self.condemned = ""
+        """Why we have killed the process ourselves."""
+        self.last_lines = ""
+        self.vigil: Vigil | None = None
+        """The deadlines that the process is under."""
+        self.looking = asyncio.Lock()
+        """Held by whoever talks with the process over `control`'s making and taking away."""
         self.settled = 0
         """Records acknowledged so far, as the process last counted them."""
         self.look_now = asyncio.Event()
@@ -65,14 +77,26 @@ class Copy:
         """As reconcile wants it; None before anything was done."""
         if self.state is None:
             return None
-        return Observed(self.state, self.alive, self.bound, self.restart_at_s)
+        attended = self.handle is None or self.handle.attended
+        return Observed(self.state, self.alive, self.bound, self.restart_at_s, self.incarnation, attended)
 
     def seen(self) -> CopySeen | None:
         """As the coordinator is told; None before anything was done."""
         if self.state is None:
             return None
         pid = self.handle.pid if self.handle else 0
-        return CopySeen(self.wish.key, self.state, self.reason, pid, self.restarts, self.stages, self.progress)
+        shown = self.last_lines if self.state in _LOG_SHOWN else ""
+        return CopySeen(
+            self.wish.key,
+            self.state,
+            self.reason,
+            pid,
+            self.restarts,
+            self.stages,
+            self.progress,
+            self.incarnation,
+            shown,
+        )
 
     def show(self, state: CopyState, reason: str | None = None, progress: str = "") -> None:
         """Enter a state; the reason stays unless a new one is given."""
@@ -93,4 +117,4 @@ class Copy:
         self.restarts = self.fruitless_starts = self.settled = 0
         self.stages = ()
         self.bound = self.stopping = False
-        self.reason = ""
+        self.reason = self.last_lines = ""

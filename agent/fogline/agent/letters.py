@@ -44,6 +44,13 @@ def letters_file(state_dir: Path, pipeline: str) -> Path:
     return state_dir / "dead-letters" / f"{pipeline}.db"
 
 
+def room_for_letters(state_dir: Path, pipeline: str) -> Path:
+    """The same, in a folder that is there and only ours. Raises OSError."""
+    file = letters_file(state_dir, pipeline)
+    file.parent.mkdir(mode=0o700, exist_ok=True)
+    return file
+
+
 class DeadLetters:
     """Answers requests about letters; `copies` gives the copies of a pipeline that have a process."""
 

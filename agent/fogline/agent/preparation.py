@@ -17,7 +17,6 @@ from fogline.agent.host.workspace import Workspace, last_words
 from fogline.runtimes.spec import SegmentSpec, SpecError, digest, parse
 from fogline.wire.terms import ErrorKind, FoglineError
 
-CHECK_S = 60.0
 RELEASE_S = 15.0
 _VERDICT_BYTES = 64 * 1024
 
@@ -25,10 +24,9 @@ _VERDICT_BYTES = 64 * 1024
 class Preparation:
     """Prepares copies, a few at a time: a check loads the models."""
 
-    def __init__(self, artifacts: ArtifactCache, runtime: tuple[str, ...], check_s: float = CHECK_S) -> None:
+    def __init__(self, artifacts: ArtifactCache, runtime: tuple[str, ...]) -> None:
         self._artifacts = artifacts
         self._runtime = runtime
-        self._check_s = check_s
         self._turns = asyncio.Semaphore(max(2, len(os.sched_getaffinity(0))))
 
     @property
@@ -63,15 +61,15 @@ class Preparation:
             raise FoglineError(ErrorKind.FAILED, f"release ended with exit code {code}")
 
     async def _check(self, spec: SegmentSpec, workspace: Workspace) -> None:
-        said = workspace.path / "check.out"
+        said, limit_s = workspace.path / "check.out", spec.health.startup_s
         command = [*self._runtime, "check", str(workspace.spec), "--artifacts", str(self.artifacts)]
         try:
             with said.open("wb") as output:
                 async with child(command, workspace.path, spec.environment, output=output) as process:
-                    async with asyncio.timeout(self._check_s):
+                    async with asyncio.timeout(limit_s):
                         code = await process.wait()
         except TimeoutError:
-            sentence = f"the check did not finish within {self._check_s:g} s: an import or a model hangs"
+            sentence = f"the check did not finish within {limit_s:g} s (health.startup): an import or a model hangs"
             raise FoglineError(ErrorKind.FAILED, sentence) from None
         if code != 0:
             raise FoglineError(ErrorKind.FAILED, _reason(said, code))

@@ -78,9 +78,9 @@ class Session:
     async def run(self) -> None:
         """Converse, and begin again whenever the conversation ends; until cancelled."""
         while True:
-            self._obey_adoption()
             refused = False
             try:
+                self._obey_adoption()
                 async with self._link.dial() as stub:
                     await self._converse(stub)
             except FoglineError as error:

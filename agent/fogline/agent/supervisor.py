@@ -24,7 +24,9 @@ from fogline.agent.attendance import look
 from fogline.agent.copies import Copy
 from fogline.agent.core.desired import Action, Assignment, Change, CopyKey, Desired, merge, next_restart_at_s, reconcile
 from fogline.agent.core.observed import Observation
+from fogline.agent.custody import Custody
 from fogline.agent.drivers.base import Driver
+from fogline.agent.host.stagelog import last_lines
 from fogline.agent.host.workspace import Workspace, existing
 from fogline.agent.lifecycle import Ladder, Lifecycle
 from fogline.agent.preparation import Preparation
@@ -52,7 +54,9 @@ class Supervisor:
     ) -> None:
         self._state_dir = state_dir
         self._store = store
-        self._lifecycle = Lifecycle(driver, preparation, store, self._spawn, ladder or Ladder())
+        ladder = ladder or Ladder()
+        self._custody = Custody(driver, store, self._spawn, ladder.hello_s)
+        self._lifecycle = Lifecycle(driver, preparation, store, self._custody, ladder)
         self._copies: dict[CopyKey, Copy] = {}
         self._group = asyncio.TaskGroup()
         self._nudged = asyncio.Event()
@@ -183,14 +187,21 @@ class Supervisor:
                 copy.task.cancel()  # its end asks for this change again
             return
         if change.action is Action.DROP:
-            self._store.drop(change.key)
-            del self._copies[change.key]
-            self.changed.set()
+            self._drop(change.key)
             return
         self._lifecycle.announce(copy, change)
         copy.action = change.action
         copy.task = self._spawn(self._carry_out(copy, change))
         copy.task.add_done_callback(lambda _: self._nudged.set())
+
+    def _drop(self, key: CopyKey) -> None:
+        try:
+            self._store.drop(key)
+        except FoglineError as error:  # asked for again with the next change
+            log.error("%s: %s", key.assignment, error.sentence)
+        else:
+            del self._copies[key]
+            self.changed.set()
 
     async def _carry_out(self, copy: Copy, change: Change) -> None:
         try:
@@ -199,7 +210,7 @@ class Supervisor:
             log.exception("%s: %s went wrong in the agent itself", copy.name, change.action.value)
             copy.starting = False
             if not copy.alive:
-                self._lifecycle.fail(copy, f"the agent could not {change.action.value} it: {error!r}")
+                self._custody.fail(copy, f"the agent could not {change.action.value} it: {error!r}")
 
     def _show_waiting(self, changing: set[CopyKey]) -> None:
         for key, copy in self._copies.items():
@@ -212,24 +223,30 @@ class Supervisor:
         records = {record.wish.key: record for record in self._store.copies()}
         for record in self._orphaned(records):
             self._store.save_desired(self._store.membership(), [record.wish])
-            self._store.save_phase(record.wish.key, record.phase)
+            self._store.save_progress(record.wish.key, record.phase, incarnation=record.incarnation)
             records[record.wish.key] = record
         async with asyncio.TaskGroup() as adopting:
             for record in records.values():
                 copy = self._copy(record.wish)
-                copy.restarts = record.restarts
+                copy.restarts, copy.incarnation = record.restarts, record.incarnation
                 if record.phase is Phase.PREPARED:
-                    adopting.create_task(self._lifecycle.adopt(copy))
+                    adopting.create_task(self._custody.adopt(copy))
                 elif record.phase is not Phase.NEW:
                     copy.show(CopyState(record.phase.value), record.reason)
+                if copy.state is CopyState.FAILED:
+                    copy.last_lines = last_lines(copy.workspace.log)
 
     def _orphaned(self, known: dict[CopyKey, CopyRecord]) -> list[CopyRecord]:
         """Copies that the store has lost but whose workspaces tell of them: they go on as they were."""
         found = []
         for workspace in existing(self._state_dir):
-            wish = workspace.intent()
-            if wish is None or wish.key in known or Workspace.of(self._state_dir, wish.key) != workspace:
+            intent = workspace.intent()
+            if intent is None or intent.wish.key in known:
+                continue
+            wish = intent.wish
+            if Workspace.of(self._state_dir, wish.key) != workspace:
                 continue
             log.warning("%s was lost from the agent's store and is found again in %s", wish.id, workspace.path)
-            found.append(CopyRecord(wish, Phase.PREPARED, "", 0))
+            phase = Phase.PREPARED if intent.prepared else Phase.NEW
+            found.append(CopyRecord(wish, phase, incarnation=wish.incarnation))
         return found

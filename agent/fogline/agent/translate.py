@@ -112,4 +112,6 @@ def _copy(seen: CopySeen) -> common.CopyObserved:
         restarts=seen.restarts,
         stages=stages,
         progress=seen.progress,
+        incarnation=seen.incarnation,
+        last_lines=seen.last_lines,
     )

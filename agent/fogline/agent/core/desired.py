@@ -17,6 +17,9 @@ The states of a copy::
                    |                                                        |               |
                    +-------- STARTING, LOADED or READY: process ended ------+---------> RESTARTING
 
+    A process that was started for a lower incarnation, or that has lost its attendant, is drained and ended:
+    its copy is PREPARED then, and starts again. A higher incarnation also calls a FAILED copy back.
+
     wanted STOPPED: a copy with a process --> DRAINING --> GONE; any other copy --> GONE.
     GONE is reported until no snapshot lists the copy; listed again as wanted, it begins anew.
 
@@ -31,6 +34,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from fogline.wire.terms import CopyState, Wanted
+
+REPLACE_DRAIN_S = 30.0
+"""How long a process that is replaced may finish what it has taken."""
 
 
 class CopyKey(NamedTuple):
@@ -88,6 +94,10 @@ class Observed:
     """The process was told to bind."""
     restart_at_s: float = 0.0
     """RESTARTING: when it may be started again, on the clock of `now_s`."""
+    incarnation: int = 0
+    """The one that was tried last."""
+    attended: bool = True
+    """Whoever looks after the process on this machine is there."""
 
 
 class Action(StrEnum):
@@ -174,12 +184,17 @@ def _serve(wish: Assignment, seen: Observed | None, now_s: float) -> Change | No
         return Change(wish.key, Action.PREPARE)
     if wish.wanted is not Wanted.RUNNING:
         return None
+    called_back = wish.incarnation > seen.incarnation
+    if seen.state is CopyState.FAILED and called_back:
+        return Change(wish.key, Action.PREPARE)
+    if seen.alive and (called_back or not seen.attended):
+        return Change(wish.key, Action.STOP, drain_s=wish.drain_s or REPLACE_DRAIN_S)
     if seen.state is CopyState.LOADED and wish.bind and not seen.bound:
         return Change(wish.key, Action.BIND)
     if not _wants_process(wish, seen):
         return None
     if seen.state is not CopyState.RESTARTING:
         return Change(wish.key, Action.START, bind=wish.bind)
-    if now_s >= seen.restart_at_s:
+    if now_s >= seen.restart_at_s or called_back:
         return Change(wish.key, Action.RESTART, bind=wish.bind)
     return None

@@ -30,6 +30,10 @@ class CopySeen:
     restarts: int = 0
     stages: tuple[StageSeen, ...] = ()
     progress: str = ""
+    incarnation: int = 0
+    """The one that was tried last."""
+    last_lines: str = ""
+    """Of its log, while it is RESTARTING or FAILED."""
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,16 @@ class Ending:
     signal: int | None = None
     reason: str = ""
     """Its last words, from the failure file; empty when it left none."""
+    out_of_memory: bool = False
+    """The kernel ended it for lack of memory."""
 
     def sentence(self) -> str:
         """The last words, or what can be said without them."""
         if self.reason:
             return self.reason
         if self.signal is not None:
-            return f"killed by {_signal_name(self.signal)}"
+            why = ": out of memory" if self.out_of_memory else ""
+            return f"killed by {_signal_name(self.signal)}{why}"
         if self.code is not None:
             return f"ended with exit code {self.code}"
         return "ended unseen: its node or its shim went down"

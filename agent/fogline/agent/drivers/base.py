@@ -16,9 +16,11 @@ class Launch:
     """Everything needed to start one copy."""
 
     workspace: Path
-    """Holds `spec.json` and `nonce`; becomes the working folder."""
+    """Holds `spec.json`; becomes the working folder. What the last process left there goes."""
     artifacts: Path
     """Folder of verified artifacts, each under its digest."""
+    dead_letters: Path
+    """File that outlives the workspace; its folder exists."""
     bind: bool
     """Subscribe as soon as everything is loaded, instead of waiting to be told."""
     environment: dict[str, str] = field(default_factory=dict)
@@ -31,6 +33,8 @@ class Exit:
 
     code: int | None = None
     signal: int | None = None
+    out_of_memory: bool = False
+    """The signal came from the kernel, for lack of memory."""
 
 
 class Handle(Protocol):
@@ -39,6 +43,16 @@ class Handle(Protocol):
     @property
     def pid(self) -> int:
         """The stage's process id."""
+        ...
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was started, whoever started it."""
+        ...
+
+    @property
+    def attended(self) -> bool:
+        """Whether whoever keeps its log short and notes its end is there; if not, it should be replaced."""
         ...
 
     async def wait(self) -> Exit:

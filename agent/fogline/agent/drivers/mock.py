@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,8 +37,15 @@ class MockHandle:
 
     def __init__(self, pid: int, *, ignores_terminate: bool) -> None:
         self.pid = pid
+        self.attended = True
         self._ignores_terminate = ignores_terminate
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._started_at_s = time.monotonic()
+
+    @property
+    def age_s(self) -> float:
+        """Since it was made."""
+        return time.monotonic() - self._started_at_s
 
     async def wait(self) -> Exit:
         """How it ended."""

@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import select
 import signal
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from fogline.agent.drivers import shim
 from fogline.agent.drivers.base import Exit, Launch
+from fogline.agent.drivers.pids import PidWatch, end_group, is_the_one
 from fogline.agent.host.facts import boot_id
-from fogline.agent.host.workspace import read_json
+from fogline.agent.host.workspace import Workspace, read_json
 from fogline.wire.terms import ErrorKind, FoglineError
 
 RUNTIME = (sys.executable, "-m", "fogline.runtimes")
@@ -29,12 +30,25 @@ _LOOK_S = 0.005
 class ProcessHandle:
     """A stage under its shim. Holds even where the shim was killed: the stage itself is watched."""
 
-    def __init__(self, workspace: Path, pid: int, stage: PidWatch | None, shim_watch: PidWatch | None) -> None:
+    def __init__(
+        self, workspace: Path, pid: int, stage: PidWatch | None, session: int, shim_watch: PidWatch | None
+    ) -> None:
         """`stage` None: it ended before it could be watched. `shim_watch` None: its shim is gone."""
         self.pid = pid
         self._workspace = workspace
+        self._session = session
         self._stage = stage
         self._shim = shim_watch
+
+    @property
+    def age_s(self) -> float:
+        """By the kernel's count, which goes on while the machine sleeps."""
+        return self._stage.age_s if self._stage else 0.0
+
+    @property
+    def attended(self) -> bool:
+        """Whether its shim lives, as long as it does itself; asked in this order, since a shim ends last."""
+        return (self._shim is not None and self._shim.alive()) or self._stage is None or not self._stage.alive()
 
     async def wait(self) -> Exit:
         """How the stage ended, as its shim noted it; an empty Exit when the shim is gone too."""
@@ -45,7 +59,9 @@ class ProcessHandle:
                 async with asyncio.timeout(LAST_WORDS_S):
                     await self._shim.ended()
         noted = read_json(self._workspace / "exit.json")
-        return Exit(noted.get("code"), noted.get("signal"))
+        if not noted and not (self._shim and self._shim.alive()):  # nobody has ended what the stage left behind
+            await asyncio.to_thread(end_group, self.pid, self._session)
+        return Exit(noted.get("code"), noted.get("signal"), bool(noted.get("oom")))
 
     def terminate(self) -> None:
         """SIGTERM to the stage."""
@@ -55,8 +71,7 @@ class ProcessHandle:
     def kill(self) -> None:
         """SIGKILL to the stage and its process group."""
         if self._stage and self._stage.alive():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+            end_group(self.pid, self._session)
             self._stage.send(signal.SIGKILL)
 
     def close(self) -> None:
@@ -64,60 +79,6 @@ class ProcessHandle:
         for watch in (self._stage, self._shim):
             if watch:
                 watch.close()
-
-
-class PidWatch:
-    """One process, ours or adopted, by a descriptor that a reused pid cannot fool."""
-
-    def __init__(self, pid: int, pidfd: int) -> None:
-        self.pid = pid
-        self._pidfd = pidfd
-        self._loop = asyncio.get_running_loop()
-        self._ended: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(pidfd, self._on_end)
-
-    @classmethod
-    def of(cls, pid: int, start: int) -> PidWatch | None:
-        """Watch `pid` if it is the process that began at `start` ticks and still lives."""
-        try:
-            pidfd = os.pidfd_open(pid)
-        except (ProcessLookupError, ValueError):
-            return None
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            # After the open: from here on the descriptor and the number name the same process.
-            if shim.start_ticks(pid) == start and not _readable(pidfd):
-                return cls(pid, pidfd)
-        os.close(pidfd)
-        return None
-
-    async def ended(self) -> None:
-        """Return once the process has ended."""
-        await asyncio.shield(self._ended)
-
-    def alive(self) -> bool:
-        """Whether it still runs."""
-        return self._pidfd >= 0 and not _readable(self._pidfd)
-
-    def send(self, number: signal.Signals) -> None:
-        """Signal it, unless it has ended."""
-        if self._pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, number)
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-        if self._pidfd >= 0:
-            self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-            self._pidfd = -1
-        self._ended.cancel()
-
-    def _on_end(self) -> None:
-        self._loop.remove_reader(self._pidfd)
-        with contextlib.suppress(ChildProcessError):  # adopted: somebody else's child
-            os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-        if not self._ended.done():
-            self._ended.set_result(None)
 
 
 class ProcessDriver:
@@ -130,10 +91,7 @@ class ProcessDriver:
 
     async def start(self, launch: Launch) -> ProcessHandle:
         """Start the shim and wait until it has noted whom it started."""
-        spec = str(launch.workspace / "spec.json")
-        command = [*self._runtime, "run", spec, "--workspace", str(launch.workspace)]
-        command += ["--artifacts", str(launch.artifacts), *(["--bind"] if launch.bind else [])]
-        shim_pid = _spawn_shim(launch, command)
+        shim_pid = self._spawn(launch)
         shim_watch = PidWatch(shim_pid, os.pidfd_open(shim_pid))
         try:
             async with asyncio.timeout(SPAWN_S):
@@ -151,33 +109,63 @@ class ProcessDriver:
         """The stage of this workspace if it is the very process that the shim noted in this boot."""
         if not workspace.is_dir() or not await _shim_has_spoken(workspace):
             return None
-        noted = read_json(workspace / "shim.json")
-        if not noted or noted.get("boot_id") != boot_id():
+        noted = _noted(workspace)
+        if noted is None:
             return None
-        stage = PidWatch.of(int(noted["pid"]), int(noted["start"]))
+        stage = PidWatch.of(noted.pid, noted.start)
         if stage is None:
             return None
-        shim_watch = PidWatch.of(int(noted["shim_pid"]), int(noted["shim_start"]))
-        return ProcessHandle(workspace, stage.pid, stage, shim_watch)
+        shim_watch = PidWatch.of(noted.shim_pid, noted.shim_start)
+        return ProcessHandle(workspace, stage.pid, stage, noted.shim_pid, shim_watch)
+
+    def _spawn(self, launch: Launch) -> int:
+        """The shim's pid. From the lock on nobody else can start anything in this workspace."""
+        spec = str(launch.workspace / "spec.json")
+        command = [*self._runtime, "run", spec, "--workspace", str(launch.workspace)]
+        command += ["--artifacts", str(launch.artifacts), "--dead-letters", str(launch.dead_letters)]
+        command += ["--bind"] if launch.bind else []
+        lock = _lock(launch.workspace)
+        try:
+            noted = _noted(launch.workspace)
+            if noted and is_the_one(noted.pid, noted.start):  # its shim is gone, and the lock with it
+                sentence = f"process {noted.pid} still runs in {launch.workspace}: not started twice"
+                raise FoglineError(ErrorKind.CONFLICT, sentence)
+            Workspace(launch.workspace).ready_for_start()
+            return _spawn_shim(launch, command, lock)
+        finally:
+            os.close(lock)
 
 
-def _spawn_shim(launch: Launch, command: list[str]) -> int:
-    lock = _lock(launch.workspace)
+class _Noted(NamedTuple):
+    """Whom the shim of a workspace has noted, in this boot."""
+
+    pid: int
+    start: int
+    shim_pid: int
+    shim_start: int
+
+
+def _noted(workspace: Path) -> _Noted | None:
+    noted = read_json(workspace / "shim.json")
+    if noted.get("boot_id") != boot_id():
+        return None
+    return _Noted(*(int(noted[name]) for name in _Noted._fields))
+
+
+def _spawn_shim(launch: Launch, command: list[str], lock: int) -> int:
+    log = str(launch.workspace / "stage.log")
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+        (os.POSIX_SPAWN_DUP2, lock, shim.LOCK),
+    ]
+    argv = [sys.executable, "-I", "-S", shim.__file__, str(launch.workspace), *command]
+    environment = dict(os.environ) | launch.environment
     try:
-        log = str(launch.workspace / "stage.log")
-        actions = [
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-            (os.POSIX_SPAWN_DUP2, lock, shim.LOCK),
-        ]
-        argv = [sys.executable, "-I", "-S", shim.__file__, str(launch.workspace), *command]
-        environment = dict(os.environ) | launch.environment
         return os.posix_spawn(sys.executable, argv, environment, file_actions=actions, setsid=True, setsigmask=[])
     except OSError as error:
         raise FoglineError(ErrorKind.FAILED, f"the process cannot be started: {error}") from error
-    finally:
-        os.close(lock)
 
 
 def _lock(workspace: Path) -> int:
@@ -194,10 +182,10 @@ def _lock(workspace: Path) -> int:
 async def _identified(workspace: Path, shim_watch: PidWatch) -> ProcessHandle:
     while True:
         gone = not shim_watch.alive()  # asked first: what it wrote before its end is then there to be read
-        noted = read_json(workspace / "shim.json")
+        noted = _noted(workspace)
         if noted:
-            stage = PidWatch.of(int(noted["pid"]), int(noted["start"]))
-            return ProcessHandle(workspace, int(noted["pid"]), stage, shim_watch)
+            stage = PidWatch.of(noted.pid, noted.start)
+            return ProcessHandle(workspace, noted.pid, stage, noted.shim_pid, shim_watch)
         if gone:
             raise FoglineError(ErrorKind.FAILED, f"the process did not start; see {workspace / 'stage.log'}")
         await asyncio.sleep(_LOOK_S)
@@ -215,8 +203,3 @@ async def _shim_has_spoken(workspace: Path) -> bool:
         else:
             return (workspace / "shim.json").exists()
     return False
-
-
-def _readable(pidfd: int) -> bool:
-    """A pidfd becomes readable when its process has ended."""
-    return bool(select.select([pidfd], [], [], 0)[0])

@@ -5,6 +5,9 @@ process group of its own, notes who it is in `shim.json`, keeps the log short, a
 notes how in `exit.json`. It needs nothing from the agent: descriptor 3 is a lock on the workspace that
 the agent took and the shim keeps for as long as it lives.
 
+The command does not begin before it is noted: whoever dies at whatever moment, no stage runs that the next
+agent would not find.
+
 Signals: SIGTERM is passed on to the command; SIGINT and SIGHUP mean nothing here.
 """
 
@@ -35,20 +38,57 @@ def main(workspace: str, command: list[str]) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        pid = os.posix_spawnp(command[0], command, os.environ, setpgroup=0, setsigmask=[], setsigdef=_FOR_THE_STAGE)
-    except OSError as error:
-        print(f"cannot start {command[0]}: {error}", file=sys.stderr, flush=True)
+    kills_before = memory_kills()
+    if not can_start(command[0]):
+        print(f"cannot start {command[0]}: no such program", file=sys.stderr, flush=True)
         write_durably("exit.json", {"code": 127, "signal": None, "at": time.time()})
         return
+    pid, word = hold_back(command)
     note_identity(pid)
+    os.write(word, b"!")
+    os.close(word)
     while not has_ended(pid):
         received = signal.sigtimedwait(awaited, LOOK_S)
         if received is not None and received.si_signo == signal.SIGTERM:
             os.kill(pid, signal.SIGTERM)
         reap_orphans(pid)
         rotate_log("stage.log")
-    note_exit(pid)
+    note_exit(pid, kills_before)
+
+
+def can_start(program: str) -> bool:
+    """Whether there is such a program; what else can be wrong with it shows as exit code 127."""
+    folders = [""] if "/" in program else os.get_exec_path()
+    return any(os.access(os.path.join(folder, program), os.X_OK) for folder in folders)
+
+
+def hold_back(command: list[str]) -> tuple[int, int]:
+    """The pid under which `command` runs as soon as a byte is written to the descriptor.
+
+    If we die before that, it never runs.
+    """
+    held, word = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        become_stage(command, held, word)
+    os.close(held)
+    return pid, word
+
+
+def become_stage(command: list[str], held: int, word: int) -> None:
+    """In the new process: wait for the word, then be the command. Does not return."""
+    try:
+        os.setpgid(0, 0)
+        os.close(word)
+        if os.read(held, 1):
+            for number in _FOR_THE_STAGE:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            os.execvp(command[0], command)  # noqa: S606  # no shell is wanted
+    except OSError as error:
+        print(f"cannot start {command[0]}: {error}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(127)
 
 
 def become_subreaper() -> None:
@@ -73,7 +113,7 @@ def note_identity(pid: int) -> None:
     write_durably("shim.json", identity)
 
 
-def note_exit(pid: int) -> None:
+def note_exit(pid: int, kills_before: int) -> None:
     """End what is left of the stage's process group and family, then say how the stage ended."""
     os.killpg(pid, signal.SIGKILL)  # the stage itself is not reaped yet, so the group is still its own
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -82,7 +122,32 @@ def note_exit(pid: int) -> None:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
     code, number = (status, None) if status >= 0 else (None, -status)
-    write_durably("exit.json", {"code": code, "signal": number, "at": time.time()})
+    out_of_memory = number == signal.SIGKILL and memory_kills() > kills_before
+    write_durably("exit.json", {"code": code, "signal": number, "oom": out_of_memory, "at": time.time()})
+
+
+def memory_kills() -> int:
+    """How often the kernel ended a process for lack of memory, in our control group and on the machine."""
+    return sum(kills_in(path) for path in (group_events(), "/proc/vmstat"))
+
+
+def kills_in(path: str) -> int:
+    """The line `oom_kill N` of a file; 0 where there is none."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
+    except OSError:  # no control groups, or an older kernel: then it is an ordinary SIGKILL
+        return 0
+
+
+def group_events() -> str:
+    """Where the kernel counts the events of our control group (version 2)."""
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8") as file:
+            group = next((line[3:].strip() for line in file if line.startswith("0::")), "/")
+    except OSError:
+        group = "/"
+    return f"/sys/fs/cgroup{group.rstrip('/')}/memory.events"
 
 
 def children() -> list[int]:

@@ -46,13 +46,16 @@ class Control:
             os.close(folder)
         return cls(reader, writer)
 
-    async def hello(self, nonce: str, spec_digest: str) -> int:
+    async def hello(self, nonce: str, spec_digest: str, timeout_s: float | None = ANSWER_S) -> int:
         """Who is there: its pid. Raises Silent, or FoglineError when it is not what we started."""
-        answer = await self.call("hello", nonce=nonce, spec_digest=spec_digest, version=CONTROL_VERSION)
+        answer = await self.call("hello", timeout_s, nonce=nonce, spec_digest=spec_digest, version=CONTROL_VERSION)
         return int(answer["pid"])
 
-    async def call(self, op: str, timeout_s: float = ANSWER_S, **arguments: Any) -> dict[str, Any]:
-        """One operation and its answer. Raises Silent, or FoglineError with the stage's own words."""
+    async def call(self, op: str, timeout_s: float | None = ANSWER_S, **arguments: Any) -> dict[str, Any]:
+        """One operation and its answer; None waits for as long as it takes.
+
+        Raises Silent, or FoglineError with the stage's own words.
+        """
         async with self._turn:
             number = await self._send(op, arguments)
             return await self._answer(op, number, timeout_s)

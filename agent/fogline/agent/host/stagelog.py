@@ -20,6 +20,9 @@ from fogline.wire.channel import CHUNK_BYTES
 
 _STAMP = re.compile(rb"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3})Z ", re.MULTILINE)
 
+LAST_LINES = 10
+LAST_LINES_BYTES = 2048
+
 
 @dataclass(frozen=True)
 class From:
@@ -107,6 +110,17 @@ class StageLog:
                 return
 
 
+def last_lines(log: Path, lines: int = LAST_LINES, limit_bytes: int = LAST_LINES_BYTES) -> str:
+    """The end of a log, for somebody who asks why a process ended; at most so many lines and bytes."""
+    reader = StageLog(log)
+    try:
+        reader.begin(From(tail_lines=lines, tail_bytes=limit_bytes))
+        found = b"".join(iter(reader.read, b"")) + reader.rest()
+    finally:
+        reader.close()
+    return found[-limit_bytes:].decode(errors="replace").strip("\n")
+
+
 class _Whole:
     """The pieces of a log as one row of bytes, as long as they were in this moment."""
 
@@ -131,7 +145,7 @@ class _Whole:
 
     def tail(self, lines: int) -> int:
         """Where the last `lines` lines begin."""
-        at, left = self.size, lines + (self.read(self.size - 1, 1) == b"\n")
+        at, left = self.size, lines + (self.size > 0 and self.read(self.size - 1, 1) == b"\n")
         while at > 0:
             start = self._block_before(at)
             block = self.read(start, at - start)

@@ -30,6 +30,15 @@ _LEFT_BY_A_PROCESS = ("shim.json", "exit.json", "failure.json", "control.sock")
 
 
 @dataclass(frozen=True)
+class Intent:
+    """What was last asked of a copy; its incarnation is that of the process."""
+
+    wish: Assignment
+    prepared: bool
+    """The check has passed."""
+
+
+@dataclass(frozen=True)
 class Workspace:
     """The folder of one copy."""
 
@@ -40,6 +49,11 @@ class Workspace:
         """The folder that belongs to `key`; its name is short, for the socket's path."""
         name = hashlib.sha256((key.assignment + key.spec_digest).encode()).hexdigest()[:16]
         return cls(state_dir / "copies" / name)
+
+    @property
+    def state_dir(self) -> Path:
+        """The agent's folder, in which this one lies."""
+        return self.path.parents[1]
 
     @property
     def spec(self) -> Path:
@@ -56,10 +70,10 @@ class Workspace:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         sync_folder(self.path.parent)
         write_durably(self.spec, wish.spec)
-        self.write_intent(wish)
+        self.write_intent(wish, prepared=False)
 
-    def write_intent(self, wish: Assignment) -> None:
-        """Say what is about to be asked of this copy, before it is asked."""
+    def write_intent(self, wish: Assignment, *, prepared: bool) -> None:
+        """Say what is about to be asked of this copy, before it is asked, and whether it could start."""
         intent = {
             "assignment": wish.id,
             "spec_digest": wish.spec_digest,
@@ -67,6 +81,7 @@ class Workspace:
             "bind": wish.bind,
             "revision": wish.revision,
             "incarnation": wish.incarnation,
+            "prepared": prepared,
         }
         write_durably(self.path / "copy.json", json.dumps(intent).encode())
 
@@ -87,20 +102,20 @@ class Workspace:
         """Whether a process was ever started here and not replaced since."""
         return (self.path / "shim.json").exists()
 
-    def ending(self, code: int | None, signal: int | None) -> Ending:
+    def ending(self, code: int | None, signal: int | None, *, out_of_memory: bool = False) -> Ending:
         """How the process ended, with the reason it left behind."""
-        return Ending(code, signal, last_words(read_json(self.path / "failure.json")))
+        return Ending(code, signal, last_words(read_json(self.path / "failure.json")), out_of_memory)
 
     def noted_ending(self) -> Ending:
         """How the process ended while nobody watched, as far as its shim could note it."""
         noted = read_json(self.path / "exit.json")
-        return self.ending(noted.get("code"), noted.get("signal"))
+        return self.ending(noted.get("code"), noted.get("signal"), out_of_memory=bool(noted.get("oom")))
 
-    def intent(self) -> Assignment | None:
-        """The wish as this folder remembers it, for a store that was lost; None when it holds none."""
+    def intent(self) -> Intent | None:
+        """What this folder remembers, for a store that was lost; None when that is nothing."""
         document = read_json(self.path / "copy.json")
         try:
-            return Assignment(
+            wish = Assignment(
                 str(document["assignment"]),
                 str(document["spec_digest"]),
                 self.spec.read_bytes(),
@@ -108,8 +123,9 @@ class Workspace:
                 bool(document["bind"]),
                 int(document["revision"]),
                 listed=False,
-                incarnation=int(document.get("incarnation", 0)),
+                incarnation=int(document["incarnation"]),
             )
+            return Intent(wish, bool(document["prepared"]))
         except (KeyError, ValueError, TypeError, FileNotFoundError):
             return None
 
