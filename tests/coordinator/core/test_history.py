@@ -8,7 +8,7 @@ import pytest
 
 from fogline.coordinator.core.deployment import Copy, Deployment, Outcome, Phase
 from fogline.coordinator.core.history import became, changes
-from fogline.coordinator.core.reconcile import stopped, submitted
+from fogline.coordinator.core.orders import stopped, submitted
 
 COPY = Copy("p/a/0/a", "d1", "n1", "a", 0)
 RUNNING = Deployment("p", 3, Phase.RUNNING, 0.0, (COPY,))

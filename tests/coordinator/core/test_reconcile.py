@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fogline.coordinator.core.deployment import Copy, Deployment, Phase, Seen, Want
-from fogline.coordinator.core.reconcile import START_S, Step, reconcile, shown_state, stopped, submitted
+from fogline.coordinator.core.orders import restarted, stopped, submitted
+from fogline.coordinator.core.reconcile import Step, reconcile
+from fogline.coordinator.core.shown import shown_state
+from fogline.runtimes.spec import HealthSpec
 from fogline.wire.terms import CopyState, Wanted
 
 A1, B1 = (Copy(f"p/{name}/0/a", f"{name}1", "n", name, depth) for depth, name in enumerate("ab"))
@@ -129,9 +132,52 @@ def test_a_revision_that_does_not_start_is_rolled_back() -> None:
 
 def test_starting_has_a_deadline_that_says_who_is_late() -> None:
     deployment = _step(_submitted(A1), {A1: PREPARED}).deployment
-    step = reconcile(deployment, {A1: Seen(CopyState.STARTING, "broker away")}, START_S + 1)
+    patient = HealthSpec(startup_s=200.0, ready_s=50.0)
+    seen = {A1: Seen(CopyState.STARTING, "broker away", health=patient)}
+    assert reconcile(deployment, seen, 249.0).deployment.phase is Phase.STARTING
+    step = reconcile(deployment, seen, 251.0)
     assert step.deployment.phase is Phase.FAILED
-    assert step.deployment.reason == "segment a on n was not ready within 60 s; it is starting: broker away"
+    assert step.deployment.reason == "segment a on n was not ready within 250 s; it is starting: broker away"
+
+
+def test_a_restart_replaces_processes_and_counts_once_the_new_ones_are_ready() -> None:
+    deployment = restarted(_running(A1, B1), [B1.assignment], 20.0)
+    old = {A1: Seen(READY), B1: Seen(READY)}
+    step = reconcile(deployment, old, 20.0)
+    assert step.deployment.phase is Phase.RESTARTING
+    assert step.wanted == {A1: LOAD, B1: Want(Wanted.RUNNING, bind=True, incarnation=1)}
+    assert reconcile(step.deployment, old, 25.0).deployment.phase is Phase.RESTARTING, "the old ones do not count"
+    new = old | {B1: Seen(READY, incarnation=1)}
+    step = reconcile(step.deployment, new, 26.0)
+    assert (step.deployment.phase, step.wanted[A1]) == (Phase.RESTARTING, RUN)
+    step = reconcile(step.deployment, new, 27.1)
+    assert (step.deployment.phase, step.outcomes) == (Phase.RUNNING, ()), "a restart is no verdict on the revision"
+    assert step.wanted[B1].incarnation == 1
+
+
+def test_a_restart_that_fails_is_shown_and_stops_nothing() -> None:
+    deployment = restarted(_running(A1, B1), [B1.assignment], 20.0)
+    failed = {A1: Seen(READY), B1: Seen(FAILED, "why", incarnation=1)}
+    step = reconcile(deployment, failed, 21.0)
+    assert (step.deployment.phase, step.deployment.leaving) == (Phase.RUNNING, ())
+    assert shown_state(step.deployment, failed) == ("degraded", "segment b on n is failed: why")
+
+
+def test_a_document_may_ask_to_stop_instead_of_going_back() -> None:
+    deployment = submitted(_running(A1), 2, [A2], {}, 10.0, rolls_back=False)[0]
+    deployment = _step(deployment, {A1: READY, A2: PREPARED}, 10.0).deployment
+    deployment = _step(deployment, {A1: GONE, A2: PREPARED}, 11.0).deployment
+    step = _step(deployment, {A1: GONE, A2: FAILED}, 12.0)
+    assert step.deployment.phase is Phase.FAILED
+    assert [(each.revision, each.succeeded) for each in step.outcomes] == [(2, False)]
+
+
+def test_a_segment_that_moved_along_the_graph_keeps_its_process() -> None:
+    deeper = replace(B1, depth=2)
+    deployment = _resubmitted(_running(A1, B1), A1, deeper, states={A1: READY, B1: READY})
+    step = _step(deployment, {A1: READY, B1: READY}, 10.0)
+    assert step.deployment.phase is Phase.STARTING, "nothing is new, nothing is drained"
+    assert [copy.depth for copy in step.deployment.target] == [0, 2]
 
 
 def test_a_copy_that_keeps_dying_is_not_waited_for() -> None:

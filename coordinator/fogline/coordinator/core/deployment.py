@@ -1,24 +1,31 @@
-"""The values a deployment is made of, and the life it leads. Pure.
+r"""The values a deployment is made of, and the life it leads. Pure.
 
 ::
 
     submit --> preparing --> draining --> starting --> running --> stopping --> stopped
-                   |        (replaced       |             ^            ^
-                   |         copies only)   |             |            `- stop, from any state
-                   |                        +-> rolling-back (a former revision exists)
-                   v                        v             |
-                 failed <---------------- failed <--------'
+                   |        (replaced       |           ^  ^  \         ^
+                   |         copies only)   |           |  |   `--------+-- stop, from any state
+                   |                        |           |  +-> restarting (restart; ends in running, well or not)
+                   |                        +-> rolling-back (a former revision exists, and `on_failure` says so)
+                   v                        v           |
+                 failed <---------------- failed <------'
 
 A failure while preparing leaves the former revision running, untouched. `degraded` is not a phase: it is
-how `running` is shown while some copy is not ready.
+how `running` is shown while some copy is not ready. What nodes run that this coordinator has no memory of is
+taken over as `running` (`core/imports.py`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from fogline.runtimes.spec import HealthSpec
 from fogline.wire.terms import CopyState, Wanted
+
+USUAL = HealthSpec()
+"""The deadlines of a copy that asks for none of its own."""
 
 
 class Phase(StrEnum):
@@ -29,6 +36,7 @@ class Phase(StrEnum):
     STARTING = "starting"
     ROLLING_BACK = "rolling-back"
     RUNNING = "running"
+    RESTARTING = "restarting"
     STOPPING = "stopping"
     STOPPED = "stopped"
     FAILED = "failed"
@@ -44,8 +52,9 @@ class Copy:
     assignment: str
     spec_digest: str
     node: str
-    segment: str
-    depth: int
+    segment: str = field(compare=False)
+    depth: int = field(compare=False)
+    """Its place in the order of draining and binding; another revision may give it another."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,13 @@ class Seen:
     restarts: int = 0
     node_connected: bool = True
     progress: str = ""
+    incarnation: int = 0
+    """The one its process was started for."""
+    health: HealthSpec = USUAL
+    """Its own deadlines."""
+
+
+Observed = Mapping[Copy, Seen]
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,8 @@ class Want:
     wanted: Wanted
     bind: bool = False
     release: bool = False
+    incarnation: int = 0
+    """RUNNING only: a process that was started for a lower one is replaced."""
 
 
 @dataclass(frozen=True)
@@ -101,3 +119,7 @@ class Deployment:
     reason: str = ""
     release: bool = False
     """Deleted: leaving copies also end their broker sessions."""
+    rolls_back: bool = True
+    """Whether the former revision is started again when this one does not become ready."""
+    incarnations: Mapping[str, int] = field(default_factory=dict)
+    """Assignment -> how often the operator had it restarted; 0 where it is not named."""

@@ -5,14 +5,15 @@ The states are drawn in `deployment`. Every phase that waits has a deadline and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from fogline.coordinator.core.deployment import SETTLED, Copy, Deployment, Outcome, Phase, Seen, Want
+from fogline.coordinator.core.deployment import SETTLED, Copy, Deployment, Observed, Outcome, Phase, Seen, Want
 from fogline.wire.terms import CopyState, Wanted
 
 PREPARE_S = 300.0
-START_S = 60.0
+"""For everything but the check, which has the copy's own `startup_s`."""
 DRAIN_S = 30.0
 DRAIN_GRACE_S = 15.0
 """After the drain: TERM, KILL and the way back."""
@@ -20,8 +21,6 @@ HOLD_S = 1.0
 """Ready counts once it held for this long."""
 MAX_STARTS = 3
 """A copy that died this often before its first ready will not get there."""
-
-Observed = Mapping[Copy, Seen]
 
 _ENDED = frozenset({CopyState.PREPARING, CopyState.PREPARED, CopyState.FAILED, CopyState.GONE})
 """Not running: nothing to drain, so stopped whatever its depth."""
@@ -48,72 +47,7 @@ def reconcile(deployment: Deployment, observed: Observed, now_s: float) -> Step:
             break
         deployment = moved
     deployment = replace(deployment, leaving=tuple(c for c in deployment.leaving if not _gone(c, observed)))
-    return Step(deployment, _wanted(deployment, observed), tuple(outcomes), _wake_in(deployment, now_s))
-
-
-def submitted(
-    deployment: Deployment | None, number: int, target: Iterable[Copy], observed: Observed, now_s: float
-) -> tuple[Deployment, Outcome | None]:
-    """The deployment after revision `number` was accepted, and the verdict on one it superseded, if any.
-
-    What runs now stays until the new revision is prepared; a revision that was still on its way is given
-    up; a copy that failed ends before it begins again. The id is taken from the copies' assignment.
-    """
-    copies = tuple(sorted(target))
-    if deployment is None:
-        return Deployment(copies[0].assignment.split("/")[0], number, Phase.PREPARING, now_s, copies), None
-    d = deployment
-    superseded = None
-    if d.phase not in SETTLED and d.phase is not Phase.STOPPING:
-        superseded = d.failure or Outcome(d.revision, False, f"superseded by revision {number}")
-    former: tuple[Copy, ...] = ()
-    given_up: tuple[Copy, ...] = ()
-    former_revision = 0
-    if d.phase is Phase.PREPARING:
-        former, former_revision, given_up = d.former, d.former_revision, d.target
-    elif d.phase is Phase.STOPPING:
-        given_up = d.target
-    elif d.phase in {Phase.DRAINING, Phase.STARTING, Phase.ROLLING_BACK, Phase.RUNNING}:
-        former, former_revision, given_up = d.target, d.revision, d.former
-    failed = tuple(c for c in former if observed.get(c, Seen()).state is CopyState.FAILED)
-    former = tuple(c for c in former if c not in failed)
-    staying = () if d.phase is Phase.STOPPING else (*copies, *former)
-    leaving = (*d.leaving, *failed, *(c for c in given_up if c not in staying))
-    revision = former_revision if former else 0
-    fresh = Deployment(d.id, number, Phase.PREPARING, now_s, copies, revision, former, tuple(dict.fromkeys(leaving)))
-    return fresh, superseded
-
-
-def stopped(deployment: Deployment, now_s: float, *, release: bool = False) -> tuple[Deployment, Outcome | None]:
-    """The deployment after the operator said stop, and the verdict on a revision that was under way."""
-    superseded = None
-    if deployment.phase not in {Phase.RUNNING, Phase.STOPPED, Phase.FAILED, Phase.STOPPING}:
-        superseded = Outcome(deployment.revision, False, "stopped by the operator before it was ready")
-    running = deployment.target
-    if deployment.former and deployment.phase in {Phase.PREPARING, Phase.DRAINING}:
-        running = deployment.former
-    rest = (c for c in (*deployment.target, *deployment.former) if c not in running)
-    fresh = replace(
-        deployment, phase=Phase.STOPPING, since_s=now_s, target=running, former=(), former_revision=0,
-        leaving=tuple(dict.fromkeys((*deployment.leaving, *rest))), ready_since_s=None, failure=None,
-        reason="", release=release,
-    )  # fmt: skip
-    return fresh, superseded
-
-
-def shown_state(deployment: Deployment, observed: Observed) -> tuple[str, str]:
-    """State and reason for people: `degraded` names the first copy that is not ready, and why."""
-    if deployment.phase is not Phase.RUNNING:
-        return deployment.phase.value, deployment.reason
-    for copy in deployment.target:
-        seen = observed.get(copy, Seen())
-        if not seen.node_connected:
-            reason = f"node {copy.node} is not connected; segment {copy.segment} was {seen.state} when last heard"
-            return "degraded", reason
-        if seen.state is not CopyState.READY or seen.reason:
-            reason = f"segment {copy.segment} on {copy.node} is {seen.state}"
-            return "degraded", f"{reason}: {seen.reason}" if seen.reason else reason
-    return "running", deployment.reason
+    return Step(deployment, _wanted(deployment, observed), tuple(outcomes), _wake_in(deployment, observed, now_s))
 
 
 def _advance(d: Deployment, observed: Observed, now_s: float) -> tuple[Deployment, Outcome | None]:
@@ -123,6 +57,8 @@ def _advance(d: Deployment, observed: Observed, now_s: float) -> tuple[Deploymen
         return _advance_draining(d, observed, now_s), None
     if d.phase in {Phase.STARTING, Phase.ROLLING_BACK}:
         return _advance_starting(d, observed, now_s)
+    if d.phase is Phase.RESTARTING:
+        return _advance_restarting(d, observed, now_s), None
     if d.phase is Phase.STOPPING:
         return _advance_stopping(d, observed, now_s), None
     return d, None
@@ -132,7 +68,7 @@ def _advance_preparing(d: Deployment, observed: Observed, now_s: float) -> tuple
     new = [copy for copy in d.target if copy not in d.former]
     ending = [copy for copy in new if copy in d.leaving]  # must be gone before it begins again
     failure = _still_ending(d, ending, now_s) if ending else _first_failure(new, observed)
-    failure = failure or _overdue(d, new, observed, now_s, PREPARE_S, "prepared")
+    failure = failure or _overdue(d, new, observed, now_s, "prepared")
     if failure:
         return _give_up_preparing(d, failure, now_s)
     ready = {CopyState.PREPARED, CopyState.STARTING, CopyState.LOADED, CopyState.READY, CopyState.RESTARTING}
@@ -143,7 +79,7 @@ def _advance_preparing(d: Deployment, observed: Observed, now_s: float) -> tuple
 
 def _advance_draining(d: Deployment, observed: Observed, now_s: float) -> Deployment:
     replaced = _replaced(d)
-    overdue = now_s - d.since_s > _drain_limit_s(replaced)
+    overdue = now_s - d.since_s > _limit_s(d, observed)
     if overdue or all(_gone(copy, observed) for copy in replaced):
         return _enter(d, Phase.STARTING, now_s)
     return d
@@ -164,15 +100,13 @@ def _give_up_preparing(d: Deployment, failure: str, now_s: float) -> tuple[Deplo
 
 
 def _advance_starting(d: Deployment, observed: Observed, now_s: float) -> tuple[Deployment, Outcome | None]:
-    failure = _first_failure(d.target, observed) or _dying(d.target, observed)
-    failure = failure or _overdue(d, d.target, observed, now_s, START_S, "ready")
+    new = [copy for copy in d.target if copy not in d.former]
+    failure = _first_failure(d.target, observed) or _dying(new, observed)
+    failure = failure or _overdue(d, d.target, observed, now_s, "ready")
     if failure:
         return _give_up_starting(d, failure, now_s)
-    if not all(observed.get(copy, Seen()).state is CopyState.READY for copy in d.target):
-        return replace(d, ready_since_s=None), None
-    if d.ready_since_s is None:
-        return replace(d, ready_since_s=now_s), None
-    if now_s - d.ready_since_s < HOLD_S:
+    d, held = _held(d, observed, now_s)
+    if not held:
         return d, None
     gone = tuple(copy for copy in d.former if copy not in d.target)
     reason = f"revision {d.failure.revision} failed: {d.failure.text}" if d.failure else ""
@@ -186,9 +120,30 @@ def _advance_starting(d: Deployment, observed: Observed, now_s: float) -> tuple[
     return running, Outcome(d.revision, True, f"revision {d.revision} is running")
 
 
+def _held(d: Deployment, observed: Observed, now_s: float) -> tuple[Deployment, bool]:
+    """Since when everything is ready, noted; and whether it is by now long enough."""
+    if not all(_ready(d, copy, observed) for copy in d.target):
+        return replace(d, ready_since_s=None), False
+    since_s = now_s if d.ready_since_s is None else d.ready_since_s
+    return replace(d, ready_since_s=since_s), now_s - since_s >= HOLD_S
+
+
+def _ready(d: Deployment, copy: Copy, observed: Observed) -> bool:
+    seen = observed.get(copy, Seen())
+    return seen.state is CopyState.READY and seen.incarnation >= d.incarnations.get(copy.assignment, 0)
+
+
+def _advance_restarting(d: Deployment, observed: Observed, now_s: float) -> Deployment:
+    """Back to running in any case: what is not ready by then is shown as degraded, with its reason."""
+    d, held = _held(d, observed, now_s)
+    if held or _first_failure(d.target, observed) or now_s - d.since_s > _limit_s(d, observed):
+        return _enter(d, Phase.RUNNING, now_s)
+    return d
+
+
 def _give_up_starting(d: Deployment, failure: str, now_s: float) -> tuple[Deployment, Outcome | None]:
     leaving = (*d.leaving, *(copy for copy in d.target if copy not in d.former))
-    if d.phase is Phase.STARTING and d.former:
+    if d.phase is Phase.STARTING and d.former and d.rolls_back:
         back = replace(
             d, revision=d.former_revision, phase=Phase.ROLLING_BACK, since_s=now_s, target=d.former, former=(),
             former_revision=0, leaving=leaving, ready_since_s=None, failure=Outcome(d.revision, False, failure),
@@ -204,7 +159,7 @@ def _give_up_starting(d: Deployment, failure: str, now_s: float) -> tuple[Deploy
 
 def _advance_stopping(d: Deployment, observed: Observed, now_s: float) -> Deployment:
     waiting = [copy for copy in d.target if not _gone(copy, observed)]
-    overdue = now_s - d.since_s > _drain_limit_s(d.target)
+    overdue = now_s - d.since_s > _limit_s(d, observed)
     if waiting and not overdue:
         return d
     nodes = ", ".join(sorted({copy.node for copy in waiting}))
@@ -241,9 +196,8 @@ def _dying(copies: Iterable[Copy], observed: Observed) -> str:
     return ""
 
 
-def _overdue(
-    d: Deployment, copies: Iterable[Copy], observed: Observed, now_s: float, limit_s: float, goal: str
-) -> str:  # fmt: skip
+def _overdue(d: Deployment, copies: Iterable[Copy], observed: Observed, now_s: float, goal: str) -> str:
+    limit_s = _limit_s(d, observed)
     if now_s - d.since_s <= limit_s:
         return ""
     reached = {CopyState.READY} if goal == "ready" else {CopyState.PREPARED, CopyState.READY}
@@ -259,9 +213,23 @@ def _overdue(
 def _still_ending(d: Deployment, ending: list[Copy], now_s: float) -> str:
     if now_s - d.since_s <= PREPARE_S:
         return ""
-    return (
-        f"segment {ending[0].segment} on {ending[0].node} has not ended after {PREPARE_S:g} s, so it cannot begin again"
-    )
+    where = f"segment {ending[0].segment} on {ending[0].node}"
+    return f"{where} has not ended after {PREPARE_S:g} s, so it cannot begin again"
+
+
+def _limit_s(d: Deployment, observed: Observed) -> float:
+    """How long the present phase may take, by what the slowest copy asks for. Of settled ones infinite."""
+    health = [observed.get(copy, Seen()).health for copy in d.target]
+    if d.phase is Phase.PREPARING:
+        return PREPARE_S + max((each.startup_s for each in health), default=0.0)
+    if d.phase is Phase.DRAINING:
+        return _drain_limit_s(_replaced(d))
+    if d.phase is Phase.STOPPING:
+        return _drain_limit_s(d.target)
+    loading_s = max((each.startup_s + each.ready_s for each in health), default=0.0)
+    if d.phase is Phase.RESTARTING:
+        return _drain_limit_s(d.target[:1]) + loading_s
+    return math.inf if d.phase in SETTLED else loading_s
 
 
 def _drain_limit_s(copies: Iterable[Copy]) -> float:
@@ -278,14 +246,20 @@ def _wanted(d: Deployment, observed: Observed) -> dict[Copy, Want]:
         wanted |= {copy: Want(Wanted.PREPARED) for copy in d.target}
         wanted |= {copy: Want(Wanted.RUNNING, bind=True) for copy in d.former if copy in d.target}
         wanted |= _stop_in_order(_replaced(d), observed, d.release)
-    elif d.phase in {Phase.STARTING, Phase.ROLLING_BACK}:
+    elif d.phase in {Phase.STARTING, Phase.ROLLING_BACK, Phase.RESTARTING}:
         wanted |= {copy: Want(Wanted.STOPPED) for copy in _replaced(d)}
-        wanted |= _start_in_order(d.target, observed)
+        wanted |= _start_in_order(d, observed)
     elif d.phase is Phase.RUNNING:
         wanted |= {copy: Want(Wanted.RUNNING, bind=True) for copy in d.target}
     elif d.phase is Phase.STOPPING:
         wanted |= _stop_in_order(d.target, observed, d.release)
-    return wanted | {copy: Want(Wanted.STOPPED, release=d.release) for copy in d.leaving}
+    wanted |= {copy: Want(Wanted.STOPPED, release=d.release) for copy in d.leaving}
+    return {copy: _incarnate(d, copy, want) for copy, want in wanted.items()}
+
+
+def _incarnate(d: Deployment, copy: Copy, want: Want) -> Want:
+    number = d.incarnations.get(copy.assignment, 0)
+    return replace(want, incarnation=number) if number and want.wanted is Wanted.RUNNING else want
 
 
 def _stop_in_order(copies: Iterable[Copy], observed: Observed, release: bool) -> dict[Copy, Want]:
@@ -302,24 +276,16 @@ def _stop_in_order(copies: Iterable[Copy], observed: Observed, release: bool) ->
     }
 
 
-def _start_in_order(copies: Iterable[Copy], observed: Observed) -> dict[Copy, Want]:
+def _start_in_order(d: Deployment, observed: Observed) -> dict[Copy, Want]:
     """All load at once; binding goes from downstream to upstream, behind the readers' subscriptions."""
-    copies = list(copies)
-    unbound = [copy.depth for copy in copies if observed.get(copy, Seen()).state is not CopyState.READY]
+    unbound = [copy.depth for copy in d.target if not _ready(d, copy, observed)]
     deepest = max(unbound, default=0)
-    return {copy: Want(Wanted.RUNNING, bind=copy.depth >= deepest) for copy in copies}
+    return {copy: Want(Wanted.RUNNING, bind=copy.depth >= deepest) for copy in d.target}
 
 
-def _wake_in(d: Deployment, now_s: float) -> float | None:
+def _wake_in(d: Deployment, observed: Observed, now_s: float) -> float | None:
     if d.phase in SETTLED:
         return None
     if d.ready_since_s is not None:
         return max(0.0, d.ready_since_s + HOLD_S - now_s)
-    limits = {
-        Phase.PREPARING: PREPARE_S,
-        Phase.STARTING: START_S,
-        Phase.ROLLING_BACK: START_S,
-        Phase.DRAINING: _drain_limit_s(_replaced(d)),
-        Phase.STOPPING: _drain_limit_s(d.target),
-    }
-    return max(0.0, d.since_s + limits[d.phase] - now_s) + 0.01
+    return max(0.0, d.since_s + _limit_s(d, observed) - now_s) + 0.01

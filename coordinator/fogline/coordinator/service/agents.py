@@ -80,7 +80,7 @@ class AgentService(agent_grpc.AgentCoordinatorServicer):
                 f"{self._cluster_id[:8]}; run `fogline-agent adopt` on the node to move it",
             )
         record = self._fleet.join(hello)
-        self._deployments.heard_generation(record, hello.epoch, hello.generation)
+        self._deployments.lines.heard_generation(record, hello.epoch, hello.generation)
         return record
 
     async def _read(self, messages: AsyncIterator[agent.AgentMessage], record: NodeRecord) -> None:
@@ -95,7 +95,7 @@ class AgentService(agent_grpc.AgentCoordinatorServicer):
             record.open_requests = False
             messages.append(agent.CoordinatorMessage(open_requests=agent.OpenRequests()))
         # Nothing is desired of a node before it said what it has: only then is "gone" distinguishable.
-        if record.observed_generation >= 0 and (desired := self._deployments.unsent_desired(record)):
+        if record.observed_generation >= 0 and (desired := self._deployments.lines.unsent_desired(record)):
             messages.append(agent.CoordinatorMessage(desired=desired))
         return messages
 

@@ -10,20 +10,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fogline.coordinator.core.copies import copies_of
-from fogline.coordinator.core.deployment import SETTLED, Copy, Deployment, Outcome, Phase, Seen, Want
+from fogline.coordinator.core.deployment import SETTLED, Copy, Deployment, Outcome, Phase, Seen
 from fogline.coordinator.core.events import Event, Health, Kind, copy_events, turn_events
 from fogline.coordinator.core.graph import Link
 from fogline.coordinator.core.history import SegmentChange, changes
+from fogline.coordinator.core.orders import restarted, stopped, submitted
 from fogline.coordinator.core.place import Circumstances
 from fogline.coordinator.core.plan import Plan, plan
-from fogline.coordinator.core.reconcile import DRAIN_S, Step, reconcile, stopped, submitted
+from fogline.coordinator.core.reconcile import Step, reconcile
 from fogline.coordinator.padl.model import Document
 from fogline.coordinator.padl.parse import parse
-from fogline.coordinator.service import translate
-from fogline.coordinator.service.fleet import Fleet, NodeRecord
-from fogline.coordinator.store.sql import DesiredLine, Store
-from fogline.v1 import agent_coordinator_pb2 as agent
-from fogline.wire.terms import CopyState, ErrorKind, FoglineError, Wanted
+from fogline.coordinator.service.fleet import Fleet
+from fogline.coordinator.service.lines import Lines
+from fogline.coordinator.service.views import Views
+from fogline.coordinator.store.sql import Store
+from fogline.runtimes.spec import parse as parse_spec
+from fogline.wire.terms import CopyState, ErrorKind, FoglineError
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +50,10 @@ class Deployments:
     def __init__(self, store: Store, fleet: Fleet, cluster_id: str, cluster: str) -> None:
         self._store = store
         self._fleet = fleet
-        self._cluster_id = cluster_id
+        self.lines = Lines(store, fleet, cluster_id)
+        self._views = Views(store, fleet, self.lines)
         self._cluster = cluster
-        self._epoch = store.epoch()
         self._deployments = {each.id: each for each in store.deployments()}
-        self._lines = {line.copy: line for line in store.desired()}
-        self._sent: dict[str, tuple[object, int]] = {}
         self._told: dict[str, dict[Copy, Health]] = {}
         self._wake = asyncio.Event()
         self._changed = asyncio.Condition()
@@ -75,11 +75,13 @@ class Deployments:
         id_ = submission.document.id
         copies, specs = self._copies(submission, planned)
         current = self._deployments.get(id_)
-        observed = self._observed(current) if current else {}
+        observed = self._views.of(current) if current else {}
         if current and self._unchanged(current, copies, observed):
             return current.revision, True
         number = self._store.add_revision(id_, submission.raw, submission.artifacts, specs)
-        fresh, superseded = submitted(current, number, copies, observed, time.time())
+        fresh, superseded = submitted(
+            current, number, copies, observed, time.time(), rolls_back=_rolls_back(submission.document)
+        )
         log.info("deployment %s: revision %d accepted", id_, number)
         event = Event(Kind.SUBMITTED, f"revision {number} submitted", id_, number)
         self._turn(fresh, [superseded] if superseded else [], event)
@@ -97,10 +99,26 @@ class Deployments:
             return
         last = self._store.revision(id_, current.revision)
         number = self._store.add_revision(id_, last.document, last.artifacts, {})
-        fresh, _ = submitted(current, number, current.target, self._observed(current), time.time())
+        fresh, _ = submitted(
+            current, number, current.target, self._views.of(current), time.time(), rolls_back=current.rolls_back
+        )
         log.info("deployment %s: start, as revision %d", id_, number)
         event = Event(Kind.START, f"started by the operator: revision {last.number} again", id_, number)
         self._turn(fresh, (), event)
+
+    def restart(self, id_: str, stage: str = "") -> None:
+        """Replace the processes of a running deployment, or that of one stage. Raises FoglineError when it cannot."""
+        current = self.get(id_)
+        if current.phase not in {Phase.RUNNING, Phase.RESTARTING}:
+            sentence = f"deployment {id_} is {current.phase}; only what runs can be restarted"
+            raise FoglineError(ErrorKind.CONFLICT, f"{sentence}: `coord start {id_}`, or wait for its verdict")
+        chosen = [copy.assignment for copy in current.target if not stage or stage in self._stages(copy)]
+        if not chosen:
+            sentence = f"deployment {id_} has no stage {stage}; `coord status {id_}` lists them"
+            raise FoglineError(ErrorKind.NOT_FOUND, sentence)
+        what = f"stage {stage}" if stage else "every segment"
+        event = Event(Kind.RESTART, f"{what} restarted by the operator", id_, current.revision)
+        self._turn(restarted(current, chosen, time.time()), (), event)
 
     def stop(self, id_: str, *, release: bool = False) -> None:
         """Drain and stop; with `release` also end broker sessions and then forget the deployment."""
@@ -125,7 +143,7 @@ class Deployments:
 
     def observed(self, id_: str) -> dict[Copy, Seen]:
         """What is known of each copy of a deployment."""
-        return self._observed(self.get(id_))
+        return self._views.of(self.get(id_))
 
     def outcome(self, id_: str, number: int) -> Outcome | None:
         """The verdict on a revision, once there is one."""
@@ -140,6 +158,9 @@ class Deployments:
         """The spec a copy runs."""
         return self._store.spec(copy.spec_digest)
 
+    def _stages(self, copy: Copy) -> list[str]:
+        return [each.name for each in parse_spec(self.spec(copy)).stages]
+
     async def changed(self, timeout_s: float) -> None:
         """Return when some deployment may have changed, or after `timeout_s`."""
         try:
@@ -147,39 +168,6 @@ class Deployments:
                 await self._changed.wait()
         except TimeoutError:
             return
-
-    # What nodes say and are told.
-
-    def heard_generation(self, record: NodeRecord, epoch: int, generation: int) -> None:
-        """A node that saw a later desired state than this store knows: go on above it, never back."""
-        if (epoch, generation) > (self._epoch, record.generation):
-            self._epoch = max(self._epoch, epoch) + 1
-            self._store.set_epoch(self._epoch)
-            log.warning(
-                "node %s has seen a later state than this store: epoch is now %d",
-                record.facts.name,
-                self._epoch,
-            )
-
-    def unsent_desired(self, record: NodeRecord) -> agent.DesiredState | None:
-        """The node's full desired state, unless this session has had this generation already."""
-        mark = (record.session, record.generation)
-        name = record.facts.name
-        if self._sent.get(name) == mark:
-            return None
-        self._sent[name] = mark
-        lines = sorted((line for line in self._lines.values() if line.copy.node == name), key=lambda line: line.copy)
-        return agent.DesiredState(
-            cluster_id=self._cluster_id,
-            epoch=self._epoch,
-            generation=record.generation,
-            assignments=[
-                translate.assignment(
-                    line.copy, line.want, self._store.spec(line.copy.spec_digest), line.revision, DRAIN_S
-                )
-                for line in lines
-            ],
-        )
 
     async def run(self) -> None:
         """Turn the wheel whenever something is heard, and when a deadline comes; until cancelled."""
@@ -205,9 +193,10 @@ class Deployments:
         for other in self._deployments.values():
             if other.id == id_ or other.phase in {Phase.STOPPED, Phase.FAILED}:
                 continue
-            document, _ = parse(json.loads(self.document(other.id)))
+            document, _ = parse(json.loads(self.document(other.id) or b"{}"))
             for copy in other.target:
-                assert document is not None, "stored documents were parsed before"
+                if document is None:  # taken over from the nodes: nobody knows what it asks for
+                    break
                 resources = document.pipeline[copy.segment].resources
                 cpus[copy.node] = cpus.get(copy.node, 0.0) + (resources.cpus or 0.0)
                 memory_bytes[copy.node] = memory_bytes.get(copy.node, 0) + (resources.memory_bytes or 0)
@@ -219,11 +208,11 @@ class Deployments:
         return copies_of(submission.document, planned.segments, self._cluster, submission.artifacts)
 
     def _turn(self, deployment: Deployment, outcomes: Sequence[Outcome] = (), event: Event | None = None) -> Step:
-        observed = self._observed(deployment)
+        observed = self._views.of(deployment)
         step = reconcile(deployment, observed, time.time())
         before = self._deployments.get(deployment.id)
         self._deployments[deployment.id] = step.deployment
-        lines, touched = self._relined(step)
+        lines, touched = self.lines.after(step)
         outcomes = [*outcomes, *step.outcomes]
         events = [*([event] if event else []), *turn_events(before, step.deployment, outcomes)]
         befallen, self._told[deployment.id] = copy_events(step.deployment, self._told.get(deployment.id, {}), observed)
@@ -243,45 +232,6 @@ class Deployments:
             del self._deployments[finished.id], self._told[finished.id]
         return step
 
-    def _relined(self, step: Step) -> tuple[dict[Copy, DesiredLine], set[str]]:
-        """Lines after this step, and the nodes whose desired state they change; raises their generations."""
-        id_ = step.deployment.id
-        old = {copy: line for copy, line in self._lines.items() if line.deployment == id_}
-        changed = {copy for copy, want in step.wanted.items() if copy not in old or old[copy].want != want}
-        touched = {copy.node for copy in changed | (old.keys() - step.wanted.keys())}
-        for name in touched:
-            if name in self._fleet.records:
-                self._fleet.records[name].generation += 1
-        lines = {
-            copy: old[copy] if copy not in changed else self._line(step.deployment, copy, want)
-            for copy, want in step.wanted.items()
-        }
-        self._lines = {copy: line for copy, line in self._lines.items() if line.deployment != id_} | lines
-        return lines, touched
-
-    def _line(self, deployment: Deployment, copy: Copy, want: Want) -> DesiredLine:
-        record = self._fleet.records.get(copy.node)
-        return DesiredLine(copy, deployment.id, deployment.revision, want, record.generation if record else 0)
-
-    def _observed(self, deployment: Deployment) -> dict[Copy, Seen]:
-        copies = {*deployment.target, *deployment.former, *deployment.leaving}
-        return {copy: self._seen(copy) for copy in copies}
-
-    def _seen(self, copy: Copy) -> Seen:
-        record = self._fleet.records.get(copy.node)
-        if record is None:
-            return Seen(node_connected=False)
-        connected = record.session is not None
-        reported = record.observed.get((copy.assignment, copy.spec_digest))
-        if reported is not None:
-            state = translate.copy_state(reported)
-            return Seen(state, reported.reason, reported.restarts, connected, reported.progress)
-        line = self._lines.get(copy)
-        answered = line is not None and record.observed_generation >= line.generation
-        if line is not None and line.want.wanted is Wanted.STOPPED and answered:
-            return Seen(CopyState.GONE, node_connected=connected)
-        return Seen(node_connected=connected)
-
     @staticmethod
     def _unchanged(current: Deployment, copies: tuple[Copy, ...], observed: Mapping[Copy, Seen]) -> bool:
         failed = any(seen.state is CopyState.FAILED for seen in observed.values())
@@ -295,6 +245,11 @@ class Deployments:
         for outcome in step.outcomes:
             verdict = "succeeded" if outcome.succeeded else "failed"
             log.info("deployment %s: revision %d %s: %s", after.id, outcome.revision, verdict, outcome.text)
+
+
+def _rolls_back(document: Document) -> bool:
+    """The deployment goes back as a whole, so one stage that asks to stop instead decides for all."""
+    return all(stage.deploy.update.on_failure != "stop" for stage in document.pipeline.values())
 
 
 def settled(deployment: Deployment) -> bool:

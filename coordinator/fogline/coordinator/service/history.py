@@ -58,6 +58,13 @@ class HistoryCalls(Desk):
             self._deployments.start(id_)
             return self._status(id_)
 
+    async def Restart(self, request: operator.RestartRequest, context: Context) -> operator.DeploymentStatus:
+        """Begin to replace the processes of what runs; Watch follows."""
+        async with answering(context):
+            id_ = self._resolve(request.id)
+            self._deployments.restart(id_, request.stage)
+            return self._status(id_)
+
     async def Events(self, request: operator.EventsRequest, context: Context) -> AsyncIterator[operator.Event]:
         """What happened, oldest first, and with `follow` what happens from now on."""
         async with answering(context):

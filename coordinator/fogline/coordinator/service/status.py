@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fogline.coordinator.core.deployment import Copy, Deployment, Phase, Seen
-from fogline.coordinator.core.reconcile import shown_state
+from fogline.coordinator.core.shown import shown_state
 from fogline.coordinator.service.deployments import Deployments, settled
 from fogline.coordinator.service.fleet import Fleet
 from fogline.runtimes.spec import parse

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from fogline.coordinator.core.deployment import Copy, Want
+from fogline.coordinator.core.deployment import Copy, Seen, Want
 from fogline.coordinator.core.fleet import Node, NodeState
 from fogline.coordinator.core.plan import Plan
 from fogline.coordinator.padl.problems import Problem
+from fogline.runtimes.spec import HealthSpec
 from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.v1 import common_pb2 as common
 from fogline.v1 import operator_coordinator_pb2 as operator
@@ -39,9 +40,17 @@ def node(facts: common.NodeFacts, state: NodeState) -> Node:
     )
 
 
-def copy_state(observed: common.CopyObserved) -> CopyState:
-    """The state of an observed copy; a state of a newer agent is unknown."""
-    return _STATES.get(observed.state, CopyState.UNKNOWN)
+def seen(observed: common.CopyObserved, connected: bool, health: HealthSpec) -> Seen:
+    """What a node said of a copy; a state of a newer agent is unknown."""
+    return Seen(
+        _STATES.get(observed.state, CopyState.UNKNOWN),
+        observed.reason,
+        observed.restarts,
+        connected,
+        observed.progress,
+        observed.incarnation,
+        health,
+    )
 
 
 def assignment(copy: Copy, want: Want, spec: bytes, revision: int, drain_s: float) -> agent.Assignment:
@@ -55,6 +64,7 @@ def assignment(copy: Copy, want: Want, spec: bytes, revision: int, drain_s: floa
         revision=revision,
         drain_s=drain_s,
         release=want.release,
+        incarnation=want.incarnation,
     )
 
 

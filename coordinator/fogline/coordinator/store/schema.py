@@ -8,7 +8,10 @@ from fogline.coordinator.store import tables as t
 from fogline.wire.terms import ErrorKind, FoglineError
 
 _STEPS: dict[int, tuple[str, ...]] = {
-    2: ("INSERT INTO hosts (deployment, node, purge) SELECT DISTINCT deployment, node, false FROM desired",),
+    2: (
+        "INSERT INTO hosts (deployment, node, purge) SELECT DISTINCT deployment, node, false FROM desired",
+        "ALTER TABLE desired ADD COLUMN incarnation INTEGER NOT NULL DEFAULT 0",
+    ),
 }
 """What leads from the schema before to that number, besides new tables, which are simply made."""
 

@@ -249,7 +249,7 @@ def _revision(row: Any) -> Revision:
 
 def _line(row: Any) -> DesiredLine:
     copy = Copy(row["assignment"], row["spec_digest"], row["node"], row["segment"], row["depth"])
-    want = Want(Wanted(row["wanted"]), row["bind"], row["release"])
+    want = Want(Wanted(row["wanted"]), row["bind"], row["release"], row["incarnation"])
     return DesiredLine(copy, row["deployment"], row["revision"], want, row["generation"])
 
 
@@ -261,5 +261,6 @@ def _row(line: DesiredLine) -> dict[str, Any]:
         "wanted": line.want.wanted.value,
         "bind": line.want.bind,
         "release": line.want.release,
+        "incarnation": line.want.incarnation,
         "generation": line.generation,
     }

@@ -77,6 +77,7 @@ desired = Table(
     Column("bind", Boolean, nullable=False),
     Column("release", Boolean, nullable=False),
     Column("generation", Integer, nullable=False),  # of the node, when this line last changed
+    Column("incarnation", Integer, nullable=False, server_default="0"),
 )
 
 events = Table(

@@ -1,0 +1,21 @@
+"""A deployment in a word and a sentence, for people. Pure."""
+
+from __future__ import annotations
+
+from fogline.coordinator.core.deployment import Deployment, Observed, Phase, Seen
+from fogline.wire.terms import CopyState
+
+
+def shown_state(deployment: Deployment, observed: Observed) -> tuple[str, str]:
+    """State and reason for people: `degraded` names the first copy that is not ready, and why."""
+    if deployment.phase is not Phase.RUNNING:
+        return deployment.phase.value, deployment.reason
+    for copy in deployment.target:
+        seen = observed.get(copy, Seen())
+        if not seen.node_connected:
+            reason = f"node {copy.node} is not connected; segment {copy.segment} was {seen.state} when last heard"
+            return "degraded", reason
+        if seen.state is not CopyState.READY or seen.reason:
+            reason = f"segment {copy.segment} on {copy.node} is {seen.state}"
+            return "degraded", f"{reason}: {seen.reason}" if seen.reason else reason
+    return "running", deployment.reason
