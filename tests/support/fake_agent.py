@@ -57,6 +57,7 @@ async def served(folder: Path) -> AsyncIterator[Served]:
     async with grpc.aio.insecure_channel(address) as channel:
         yield Served(address, store, fleet, deployments, operator_grpc.OperatorCoordinatorStub(channel))
     wheel.cancel()
+    fleet.close()
     await server.stop(0)
     store.close()
 

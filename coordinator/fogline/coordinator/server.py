@@ -70,6 +70,7 @@ async def _serve(config: CoordinatorConfig, identity: str, store: Store) -> None
     finally:
         for task in (*running, waiting):
             task.cancel()
+        fleet.close()
         await server.stop(STOP_GRACE_S)
         log.info("coordinator stopped; what runs on the nodes goes on")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,28 @@ def test_whoever_follows_hears_of_a_node_that_goes_and_comes_back(tmp_path: Path
             async with joined(service.address, "edge"):
                 await asyncio.wait_for(listening, 5.0)
             assert heard == ["joined", "away: its session ended", "connected again"]
+
+    run(test())
+
+
+def test_a_coordinator_that_stops_tells_nothing_of_its_nodes_until_one_stays_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        async with AsyncExitStack() as outlives:
+            async with served(tmp_path) as service:
+                await outlives.enter_async_context(joined(service.address, "edge"))
+            async with served(tmp_path) as service:
+                assert [each.text for each in await _events(service)] == ["joined"]
+                monkeypatch.setattr("fogline.coordinator.service.fleet.DISCONNECTED_AFTER_S", 0.0)
+                service.fleet.on_change()
+                await until("told", lambda: service.fleet.records["edge"].told_away)
+                async with joined(service.address, "edge"):
+                    assert [each.text for each in await _events(service)] == [
+                        "joined",
+                        "away: not heard since the coordinator started",
+                        "connected again",
+                    ]
 
     run(test())
 

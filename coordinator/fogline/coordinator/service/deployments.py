@@ -172,6 +172,7 @@ class Deployments:
     async def run(self) -> None:
         """Turn the wheel whenever something is heard, and when a deadline comes; until cancelled."""
         while True:
+            self._fleet.tell_absent()
             wake_in_s = GLANCE_S
             for deployment in list(self._deployments.values()):
                 step = self._turn(deployment)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from fogline.coordinator.core.events import Event, Kind
-from fogline.coordinator.core.fleet import Node, NodeState, node_state
+from fogline.coordinator.core.fleet import DISCONNECTED_AFTER_S, Node, NodeState, node_state
 from fogline.coordinator.service import translate
 from fogline.coordinator.store.sql import Store
 from fogline.v1 import agent_coordinator_pb2 as agent
@@ -37,6 +37,8 @@ class NodeRecord:
     observed: dict[tuple[str, str], common.CopyObserved] = field(default_factory=dict)
     observed_generation: int = -1
     """Of the desired state the observation answers to; -1 until the first one of this session."""
+    told_away: bool = False
+    """Its absence was told, so its return will be."""
     push: asyncio.Event = field(default_factory=asyncio.Event)
     """The Session stream has something to send."""
     open_requests: bool = False
@@ -61,6 +63,8 @@ class Fleet:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._ids = itertools.count(1)
+        self._closing = False
+        self._opened_at = time.monotonic()
         self.on_change: Callable[[], None] = lambda: None
         """Called whenever something about a node changed."""
         self.records: dict[str, NodeRecord] = {}
@@ -82,12 +86,12 @@ class Fleet:
             where = f"another machine ({known.facts.hostname})"
             sentence = f"a node named {name} is connected from {where}; choose another --name"
             raise FoglineError(ErrorKind.CONFLICT, sentence)
-        if known is None or known.session is None:
+        event = None
+        if known is None or known.told_away:
             event = Event(Kind.NODE, "connected again" if known else "joined", node=name)
-        else:
-            event = None
         self._store.save_node(name, hello.facts.SerializeToString(), hello.release, event)
         record = known or NodeRecord(hello.facts, hello.release, 0.0)
+        record.told_away = False
         self.records[name] = record
         record.facts, record.release, record.heard_at = hello.facts, hello.release, time.monotonic()
         record.session, record.observed_generation = object(), -1
@@ -100,10 +104,26 @@ class Fleet:
         """The Session stream ended; nothing happens if a newer one took its place already."""
         if record.session is session:
             record.session = None
-            away = Event(Kind.NODE, "away: its session ended", node=record.facts.name)
+            record.told_away = not self._closing
+            away = Event(Kind.NODE, "away: its session ended", node=record.facts.name) if record.told_away else None
             self._store.save_node(record.facts.name, record.facts.SerializeToString(), record.release, away)
             self._fail_pending(record)
             self.on_change()
+
+    def close(self) -> None:
+        """The coordinator stops: what ends from now on tells nothing about the nodes."""
+        self._closing = True
+
+    def tell_absent(self) -> None:
+        """Tell of nodes that were connected to a former coordinator and have not come to this one."""
+        if time.monotonic() - self._opened_at < DISCONNECTED_AFTER_S:
+            return
+        text = "away: not heard since the coordinator started"
+        absent = [each for each in self.records.values() if each.session is None and not each.told_away]
+        for record in absent:
+            record.told_away = True
+        if absent:
+            self._store.tell([Event(Kind.NODE, text, node=record.facts.name) for record in absent])
 
     def heard(self, record: NodeRecord, observation: agent.Observation | None = None) -> None:
         """A heartbeat, or a full observation of the node's copies."""
