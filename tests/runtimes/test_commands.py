@@ -179,7 +179,7 @@ def test_test_shows_the_failing_record_and_the_users_own_frames(tmp_path: Path) 
     path = pipeline(tmp_path, "def handler(data): return {'n': data}", "def handler(data):\n    return 1 / data['n']")
     done = command("test", path, stdin=b"1\n2\n0\n3\n")
     assert done.returncode == 70
-    assert lines(done.stdout) == [1.0, 1.0, 0.5, 0.5]
+    assert lines(done.stdout) == [1.0, 1.0, 0.5, 0.5, pytest.approx(1 / 3), pytest.approx(1 / 3)]
     error = done.stderr.decode()
     assert error.startswith('stage b failed on record 3: {"n":0}\nTraceback')
     assert "line 2, in handler" in error

@@ -3,13 +3,14 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fogline.runtimes.control import LINE_LIMIT_BYTES, ControlServer
+from fogline.runtimes.errors import NotKept
 from fogline.runtimes.message import Item
 from fogline.runtimes.spec import CONTROL_VERSION
 from fogline.runtimes.taps import BUFFERED_RECORDS, RECORD_LIMIT_BYTES, Taps
@@ -33,6 +34,11 @@ class FakeSegment:
 
     def request_drain(self, deadline_s: float) -> None:
         self.drains.append(deadline_s)
+
+    def request_replay(self, numbers: Iterable[int]) -> int:
+        if not (found := list(numbers)):
+            raise NotKept("dead letters /d: disk I/O error")
+        return len([each for each in found if each < 10])
 
 
 @pytest.fixture
@@ -94,6 +100,12 @@ def test_bind_and_drain_are_passed_on(control: Control, segment: FakeSegment) ->
     assert control.ask("bind")["ok"]
     assert control.ask("drain", deadline_s=2.5)["ok"]
     assert (segment.bound, segment.drains) == (2, [2.5])
+
+
+def test_replay_tells_how_many_letters_are_its_own_or_why_it_cannot_tell(control: Control) -> None:
+    assert control.ask("replay", letters=[1, 2, 30]) == {"id": "replay", "ok": True, "accepted": 2}
+    assert control.ask("replay", letters=[])["error"] == "dead letters /d: disk I/O error"
+    assert "not a request" in control.ask("replay", letters="x")["error"]
 
 
 @pytest.mark.parametrize("request_", ["{", "[]", "{}", '{"id": 1}', '{"op": "hello", "id": 1}'])

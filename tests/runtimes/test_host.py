@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fogline.runtimes.spec import Exit, SegmentSpec, digest
+from fogline.runtimes.spec import Exit, OnErrorSpec, SegmentSpec, digest
 from support.mosquitto import Mosquitto, free_port
 from support.mqtt_peer import Peer
 from support.segments import Control, RunningSegment, code_stage, mqtt_end, segment, wait_until, write_code
@@ -115,9 +116,11 @@ def test_the_broker_restarted_in_mid_stream_loses_nothing(tmp_path: Path, broker
         assert process.terminate() == Exit.DONE
 
 
-def test_a_poisoned_record_ends_the_segment_and_stays_with_the_broker(tmp_path: Path, broker: Mosquitto) -> None:
+def test_a_failing_record_that_stops_its_segment_stays_with_the_broker(tmp_path: Path, broker: Mosquitto) -> None:
     poison = "def handler(data):\n    assert data['n'] != 7, 'seven'\n    return data"
     spec = three_stages(tmp_path, broker.port, poison)
+    stages = (*spec.stages[:2], dataclasses.replace(spec.stages[2], on_error=OnErrorSpec(retries=2, then="stop")))
+    spec = dataclasses.replace(spec, stages=stages)
     with RunningSegment(spec, tmp_path / "w") as process, Peer(broker.port) as peer:
         peer.subscribe("t/out")
         process.until("ready")

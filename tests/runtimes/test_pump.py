@@ -4,88 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from fogline.runtimes.connectors.memory import MemoryQueue, MemorySink, MemorySource
-from fogline.runtimes.counters import Counters
 from fogline.runtimes.errors import BadMessage, RecordFailed, Superseded
-from fogline.runtimes.frameworks.base import Failed, Framework, Result
-from fogline.runtimes.graph import ATTEMPTS, StageGraph, Wiring
-from fogline.runtimes.poller import Poller
-from fogline.runtimes.pump import Parts, Pump, Unfinished
-from fogline.runtimes.spec import BatchSpec, EndpointSpec, StageSpec
-from fogline.runtimes.taps import Tap, Taps
+from fogline.runtimes.pump import Unfinished
+from fogline.runtimes.taps import Tap
+from support.plant import MAX, STOP, Plant
 from support.segments import holds, wait_until
 
-MAX = 4
-
-
-class Calls(Framework):
-    """A stage that is a Python function; notes the batches it saw."""
-
-    def __init__(self, stage: StageSpec, function: Callable[[Any], list[Any]]) -> None:
-        super().__init__(stage, Path())
-        self.batches: list[list[Any]] = []
-        self._function = function
-
-    def load(self) -> None: ...
-
-    def process(self, records: list[Any]) -> list[Result]:
-        self.batches.append(orjson.loads(orjson.dumps(records)))
-        return [self._one(record) for record in records]
-
-    def _one(self, record: Any) -> Result:
-        try:
-            return self._function(record)
-        except Exception as error:  # noqa: BLE001 - as every framework does
-            return Failed(error)
-
-
-class Plant:
-    """Stages between memory queues. `wires`: (stage, reads, writes, function)."""
-
-    def __init__(self, *wires: tuple[str, str, str, Callable[[Any], list[Any]]], max_wait_s: float = 0.0) -> None:
-        self.poller = Poller()
-        self.taps = Taps()
-        self.queues: dict[str, MemoryQueue] = {}
-        specs = [StageSpec(name, "calls", tuple(r.split()), tuple(w.split())) for name, r, w, _ in wires]
-        self.frameworks = {spec.name: Calls(spec, function) for spec, (*_, function) in zip(specs, wires, strict=True)}
-        self.sources = {q: self._source(q, spec.name) for spec in specs for q in spec.inputs if ".." not in q}
-        self.sinks = {(s.name, q): self._sink(q, s.name) for s in specs for q in s.outputs if ".." not in q}
-        self.counters = Counters([spec.name for spec in specs])
-        stages = [(spec, self.frameworks[spec.name]) for spec in specs]
-        graph = StageGraph(stages, Wiring(frozenset(self.sinks)), self.counters, self.taps)
-        parts = Parts(list(self.sources.values()), self.sinks, graph, self.counters, self.poller, self.taps)
-        self.pump = Pump(parts, BatchSpec(MAX, max_wait_s))
-
-    def feed(self, *records: Any, queue: str = "in") -> None:
-        for record in records:
-            self.queues[queue].put(record if isinstance(record, bytes) else orjson.dumps(record))
-
-    def run(self) -> None:
-        """Until the input is used up."""
-        for source in self.sources.values():
-            source.queue.finished = True
-        self.pump.run()
-
-    def out(self, queue: str = "out") -> list[Any]:
-        return [orjson.loads(payload) for payload in self.queues[queue].payloads]
-
-    def _source(self, queue: str, stage: str) -> MemorySource:
-        source = MemorySource(EndpointSpec(queue, stage, "memory", {}, ""), self.poller, 2 * MAX, self._queue(queue))
-        source.open()
-        source.bind()
-        return source
-
-    def _sink(self, queue: str, stage: str) -> MemorySink:
-        return MemorySink(EndpointSpec(queue, stage, "memory", {}, ""), self.poller, self._queue(queue))
-
-    def _queue(self, name: str) -> MemoryQueue:
-        return self.queues.setdefault(name, MemoryQueue())
+ATTEMPTS = 1 + STOP.retries
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 from fogline.runtimes import registry
 from fogline.runtimes.assembly import read_spec
 from fogline.runtimes.check import check
+from fogline.runtimes.dead_letters import ACTIONS, dead_letters
 from fogline.runtimes.errors import NotConnected
 from fogline.runtimes.host import Places, run
 from fogline.runtimes.lines import answers_only
@@ -54,6 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--queue", required=True)
     one = command("test", "run JSON lines through all stages, without a broker", _test)
     one.add_argument("--artifacts", type=Path, default=Path())
+    one = commands.add_parser("dead-letters", help="list, show or delete the dead letters in a file")
+    one.add_argument("file", type=Path, metavar="FILE")
+    one.add_argument("action", choices=ACTIONS)
+    one.add_argument("numbers", type=int, nargs="*", metavar="N", help="show, discard: these; default: all")
+    one.add_argument("--limit", type=int, default=0, help="list: the newest so many")
+    one.set_defaults(command=_dead_letters)
     command("release", "end the readers' sessions at their brokers", _release)
     return parser
 
@@ -76,6 +83,11 @@ def _publish(arguments: argparse.Namespace) -> int:
 def _test(arguments: argparse.Namespace) -> int:
     with answers_only() as out:
         return trial(read_spec(arguments.spec), arguments.artifacts, sys.stdin.fileno(), out)
+
+
+def _dead_letters(arguments: argparse.Namespace) -> int:
+    with answers_only() as out:
+        return dead_letters(arguments, out)
 
 
 def _release(arguments: argparse.Namespace) -> int:

@@ -66,7 +66,10 @@ def encode_text(record: Any) -> bytes:
     """Raises BadMessage when the record is not a string or too large."""
     if not isinstance(record, str):
         raise BadMessage(f"a queue of format text takes a string, not {type(record).__name__}")
-    payload = record.encode(errors="surrogatepass")
+    try:
+        payload = record.encode()
+    except UnicodeEncodeError as error:
+        raise BadMessage(f"the result is not UTF-8 text: {error.reason} at character {error.start}") from None
     _check_size(payload)
     return payload
 

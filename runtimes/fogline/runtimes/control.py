@@ -14,12 +14,13 @@ import selectors
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
 
+from fogline.runtimes.errors import NotKept
 from fogline.runtimes.spec import CONTROL_VERSION
 from fogline.runtimes.taps import Tap, Taps
 
@@ -45,6 +46,7 @@ class Segment(Protocol):
     def status(self) -> dict[str, Any]: ...
     def request_bind(self) -> None: ...
     def request_drain(self, deadline_s: float) -> None: ...
+    def request_replay(self, numbers: Iterable[int]) -> int: ...
 
 
 class _Asker:
@@ -73,6 +75,7 @@ class ControlServer:
             "bind": self._bind,
             "drain": self._drain,
             "tap": self._tap,
+            "replay": self._replay,
         }
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
@@ -160,6 +163,12 @@ class ControlServer:
 
     def _drain(self, _asker: _Asker, request: dict[str, Any]) -> None:
         self._segment.request_drain(float(request.get("deadline_s", DRAIN_S)))
+
+    def _replay(self, _asker: _Asker, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"accepted": self._segment.request_replay([int(each) for each in request["letters"]])}
+        except NotKept as error:
+            raise Refused(error.reason) from None
 
     def _tap(self, asker: _Asker, request: dict[str, Any]) -> None:
         queue, count = request["queue"], int(request["count"])

@@ -1,7 +1,6 @@
-"""The segment's counters, in a small memory-mapped file, so that a restart goes on counting.
+"""The segment's counters, in the mapped state file, so that a restart goes on counting.
 
-Layout: one row of int64 per stage, in the spec's order, one column per name of `spec.COUNTERS`; then a
-SHA-256 of the names, so that a file of other stages is not taken for this one's.
+Layout: one row of int64 per stage, in the spec's order, one column per name of `spec.COUNTERS`.
 
 Per row `in = done + filtered + dead_lettered + dropped + in_flight`. A record enters a stage (`in` and
 `in_flight` go up) before user code sees it, and leaves `in_flight` when its message is acknowledged.
@@ -11,16 +10,12 @@ What a crash left in flight is taken out of `in` at the next start, because the 
 from __future__ import annotations
 
 import collections
-import hashlib
-import mmap
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from fogline.runtimes.spec import COUNTERS
 
-FILE = "counters.bin"
 LATENCIES = 4096
 _COLUMN = {name: index for index, name in enumerate(COUNTERS)}
 _WIDTH = len(COUNTERS)
@@ -33,27 +28,21 @@ class Tally:
 
     done: int = 0
     filtered: int = 0
+    dead_lettered: int = 0
+    dropped: int = 0
     out: int = 0
 
 
 class Counters:
     """Written by the pump's thread, read by any: `snapshot` never sees a row between two writes."""
 
-    def __init__(self, stages: Sequence[str], folder: Path | None = None) -> None:
-        """In `folder/counters.bin`, or in plain memory without a folder."""
+    def __init__(self, stages: Sequence[str], room: memoryview | None = None) -> None:
+        """In `room`, of 8 bytes per stage and counter, or in plain memory."""
         self.stages = tuple(stages)
         self._lock = threading.Lock()
         self._row = {name: index * _WIDTH for index, name in enumerate(stages)}
         self._latencies: collections.deque[float] = collections.deque(maxlen=LATENCIES)
-        self._map: mmap.mmap | None = None
-        size = 8 * _WIDTH * len(stages)
-        if folder is None:
-            self._cells = memoryview(bytearray(size)).cast("q")
-        else:
-            self._map = _mapped(folder / FILE, size, _identity(stages))
-            self._whole = memoryview(self._map)
-            self._part = self._whole[:size]
-            self._cells = self._part.cast("q")
+        self._cells = (memoryview(bytearray(8 * _WIDTH * len(stages))) if room is None else room).cast("q")
         self._forget_in_flight()
 
     def enter(self, stage: str, count: int) -> None:
@@ -69,9 +58,10 @@ class Counters:
         with self._lock:
             for stage, tally in tallies.items():
                 row = self._row[stage]
-                cells[row + _COLUMN["done"]] += tally.done
-                cells[row + _COLUMN["filtered"]] += tally.filtered
-                cells[row + _COLUMN["in_flight"]] -= tally.done + tally.filtered
+                settled = (tally.done, tally.filtered, tally.dead_lettered, tally.dropped)
+                for name, count in zip(_SETTLED, settled, strict=True):
+                    cells[row + _COLUMN[name]] += count
+                cells[row + _COLUMN["in_flight"]] -= sum(settled)
                 cells[row + _COLUMN["out"]] += tally.out
 
     def add(self, stage: str, name: str, count: int) -> None:
@@ -100,26 +90,11 @@ class Counters:
         return ordered[last // 2], ordered[round(last * 0.99)]
 
     def close(self) -> None:
+        """Let go of the room."""
         self._cells.release()
-        if self._map is not None:
-            self._part.release()
-            self._whole.release()
-            self._map.close()
 
     def _forget_in_flight(self) -> None:
         """Also mends a row that a crash caught between two writes."""
         for row in self._row.values():
             self._cells[row + _COLUMN["in"]] = sum(self._cells[row + _COLUMN[name]] for name in _SETTLED)
             self._cells[row + _COLUMN["in_flight"]] = 0
-
-
-def _identity(stages: Sequence[str]) -> bytes:
-    return hashlib.sha256("\n".join((*stages, "", *COUNTERS)).encode()).digest()
-
-
-def _mapped(path: Path, size: int, identity: bytes) -> mmap.mmap:
-    kept = path.read_bytes() if path.exists() else b""
-    if len(kept) != size + len(identity) or kept[size:] != identity:
-        path.write_bytes(bytes(size) + identity)
-    with path.open("r+b") as file:
-        return mmap.mmap(file.fileno(), size + len(identity))

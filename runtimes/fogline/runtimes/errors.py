@@ -9,7 +9,8 @@
     ├── BackOff(seconds)              not now: ask again after so long
     ├── BadMessage(reason)            this one record cannot be used; the others can
     ├── StageUnusable(stage, reason)  a stage cannot be loaded: no restart will help
-    └── RecordFailed(failure)         a record failed for good and there is nowhere to put it
+    ├── NotKept(reason)               a dead letter is not on the disk: hold its message, try again
+    └── RecordFailed(failure)         a record failed for good, and its stage says stop
 
 The first four (`Superseded` is a kind of the first) are the signals between connectors and pump;
 nothing else that a connector raises is understood.
@@ -66,9 +67,17 @@ class StageUnusable(RuntimeFault):
         self.trace = trace
 
 
+class NotKept(RuntimeFault):
+    """The dead letter file is full, locked, unreadable or cannot be written; `reason` names it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Failure:
-    """A record that failed for good: what `failure.json` shows, and what a dead letter will hold."""
+    """A record that failed for good: what `failure.json` shows and a dead letter holds."""
 
     stage: str
     reason: str

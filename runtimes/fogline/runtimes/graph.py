@@ -2,32 +2,36 @@
 
 Stages run in topological order, each once per batch, on everything that reached it. A record between
 two stages is encoded, exactly as on a queue. A record that fails is tried again alone, from a fresh
-copy; when it failed for good, the batch ends in front of its message: what belongs to later messages is
-left out, so that everything before it can be sent and acknowledged and it is the first to come again.
-(Dead letters will hook in where `Flow.failure` is set: take the message out instead of stopping.)
+copy; when it failed for good, its stage's `on-error` decides:
+
+- `dead-letter`: the **input message** it came from is a dead letter. Nothing that was made of that message is
+  sent, and what is left of it goes no further: a replay sends all of it.
+- `drop`: the record is gone, and nothing else of its message.
+- `stop`: the batch ends in front of its message: what belongs to that and later messages is left out, so that
+  everything before it can be sent and acknowledged and it is the first to come again.
+
+A record counts once at each stage it entered, as a failure only at the stage that failed.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from fogline.runtimes.codecs import Decode, Encode, codec, decode_json
+from fogline.runtimes.attempts import Outcome, Work, again, attempt, failure
+from fogline.runtimes.codecs import Decode, codec, decode_json
 from fogline.runtimes.counters import Counters, Tally
-from fogline.runtimes.errors import BadMessage, Failure
-from fogline.runtimes.frameworks.base import Failed, Framework, Result
+from fogline.runtimes.errors import Failure
+from fogline.runtimes.frameworks.base import Failed, Framework
 from fogline.runtimes.message import Item
-from fogline.runtimes.spec import StageSpec
+from fogline.runtimes.spec import OnErrorSpec, StageSpec
+from fogline.runtimes.suspects import Suspects
 from fogline.runtimes.taps import Taps
-from fogline.runtimes.traces import sentence, user_trace
 
-ATTEMPTS = 3
-
-Outcome = list[tuple[bytes, ...]] | Failed
-"""The encoded records that follow from one record, in each of the stage's formats, or why there are none."""
 SinkKey = tuple[str, str]
 """Stage and queue: two stages that write one queue are two writers."""
+DEAD_LETTER, DROP, STOP = "dead-letter", "drop", "stop"
 
 
 @dataclass
@@ -41,28 +45,68 @@ class _Output:
 
 @dataclass
 class _Node:
+    place: int
     name: str
-    framework: Framework
-    encodes: tuple[Encode, ...]
+    work: Work
     outputs: tuple[_Output, ...]
+    on_error: OnErrorSpec
+    read_inside: bool
 
 
 @dataclass
 class _Step:
-    """What one stage did, kept until it is known how far the batch got."""
+    """What one stage did, kept until it is known what became of every message."""
 
-    stage: str
+    node: _Node
     items: list[Item]
     outcomes: list[Outcome]
 
 
 @dataclass
 class Flow:
-    """What one batch became: per writer what to send, per stage what to count, and where it failed."""
+    """What one batch became. Origins are places of input messages in the batch."""
 
     outputs: dict[SinkKey, list[Item]] = field(default_factory=dict)
+    """Per writer what to send."""
     tallies: dict[str, Tally] = field(default_factory=dict)
+    """Per stage what to count."""
+    letters: dict[int, Failure] = field(default_factory=dict)
+    """The messages that are dead letters."""
+    dropped: dict[int, Failure] = field(default_factory=dict)
+    """The messages that a record was dropped of, the last one's failure."""
+    copies: dict[SinkKey, set[int]] = field(default_factory=dict)
+    """Per writer the messages that go to a queue of `on-error`, as they came."""
     failure: Failure | None = None
+    """Stop in front of this one's message."""
+
+    def live(self, items: list[Item]) -> list[Item]:
+        """Without what belongs to dead letters, and to the message to stop in front of and later ones."""
+        if not self.letters and self.failure is None:
+            return items
+        return [item for item in items if not self.lost(item.origin)]
+
+    def lost(self, origin: int) -> bool:
+        """A dead letter, or not to be touched yet."""
+        return origin in self.letters or self.beyond(origin)
+
+    def beyond(self, origin: int) -> bool:
+        """The message to stop in front of, or a later one."""
+        return self.failure is not None and origin >= self.failure.origin
+
+    def fail(self, failed: Failure, on_error: OnErrorSpec) -> None:
+        """A record failed for good."""
+        if on_error.then == STOP:
+            self.failure = failed
+            return
+        (self.dropped if on_error.then == DROP else self.letters)[failed.origin] = failed
+        if on_error.queue:
+            self.copies.setdefault((failed.stage, on_error.queue), set()).add(failed.origin)
+
+    def settle(self) -> None:
+        """Take out what is not sent after all."""
+        self.outputs = {key: self.live(items) for key, items in self.outputs.items()}
+        self.letters = {origin: each for origin, each in self.letters.items() if not self.beyond(origin)}
+        self.copies = {key: {o for o in origins if not self.beyond(o)} for key, origins in self.copies.items()}
 
 
 @dataclass(frozen=True)
@@ -72,6 +116,8 @@ class Wiring:
     leaving: frozenset[SinkKey]
     """(stage, queue) with a sink. Any other output is read inside, or by nobody."""
     output_formats: Mapping[SinkKey, str] = field(default_factory=dict)
+    suspects: Suspects | None = None
+    """Is told which stage runs."""
 
 
 class StageGraph:
@@ -81,142 +127,98 @@ class StageGraph:
         self, stages: Sequence[tuple[StageSpec, Framework]], wiring: Wiring, counters: Counters, taps: Taps
     ) -> None:
         specs = [spec for spec, _ in stages]
-        self._nodes = [_node(spec, framework, specs, wiring) for spec, framework in stages]
-        self._leaving = wiring.leaving
+        self._nodes = [_node(place, spec, framework, specs, wiring) for place, (spec, framework) in enumerate(stages)]
+        self._wiring = wiring
         self._counters = counters
         self._taps = taps
 
-    def run(self, entries: Mapping[str, list[Item]], decode: Decode = decode_json) -> Flow:
+    def run(self, entries: Mapping[str, list[Item]], decode: Decode = decode_json, *, keep: bool = False) -> Flow:
         """Everything that follows from these records. `entries`: stage -> what reaches it from outside,
-        in the format that `decode` reads; between stages it is always JSON."""
+        in the format that `decode` reads; between stages it is always JSON. `keep`: they are dead letters
+        already, and stay that when they fail, whatever `on-error` says."""
         inboxes = dict(entries)
         flow, steps = Flow(), list[_Step]()
         for node in self._nodes:
-            items = _before(flow.failure, inboxes.pop(node.name, []))
+            items = flow.live(inboxes.pop(node.name, []))
             if items:
                 self._counters.enter(node.name, len(items))
-                outside = decode if node.name in entries else decode_json
-                outcomes = self._outcomes(node, outside, items, flow)
-                steps.append(_Step(node.name, items, outcomes))
-                self._pass_on(node, items, outcomes, inboxes, flow)
-        if flow.failure is not None:
-            flow.outputs = {key: _before(flow.failure, items) for key, items in flow.outputs.items()}
-        flow.tallies = {step.stage: _tally(step, flow.failure) for step in steps}
+                if self._wiring.suspects is not None:
+                    self._wiring.suspects.at(node.place)
+                step = _Step(node, items, [])
+                self._carry_out(step, decode if node.name in entries else decode_json, flow, keep)
+                self._pass_on(step, inboxes, flow)
+                steps.append(step)
+        if flow.letters or flow.failure is not None:
+            flow.settle()
+        flow.tallies = {step.node.name: _tally(step, flow, keep) for step in steps}
         return flow
 
-    def _outcomes(self, node: _Node, decode: Decode, items: list[Item], flow: Flow) -> list[Outcome]:
-        outcomes = _attempt(node, decode, [item.payload for item in items])
-        for index, outcome in enumerate(outcomes):
-            if type(outcome) is not list and not _after(flow.failure, items[index]):
-                final, attempts = _again(node, decode, items[index], outcome)
-                outcomes[index] = final
-                if isinstance(final, Failed):
-                    flow.failure = _failure(node.name, final.error, items[index], attempts)
-        return outcomes
+    def condemned(self, item: Item, place: int, attempts: int) -> Flow:
+        """What becomes of a message that killed the process in the stage at `place`, without another attempt."""
+        node, flow = self._nodes[place], Flow()
+        reason = f"the process died while this record was in it (attempt {attempts})"
+        flow.fail(Failure(node.name, reason, "", item.payload, attempts, item.origin), node.on_error)
+        self._counters.enter(node.name, 1)
+        if flow.failure is None:
+            flow.tallies[node.name] = Tally(dead_lettered=len(flow.letters), dropped=len(flow.dropped))
+        return flow
 
-    def _pass_on(
-        self,
-        node: _Node,
-        items: list[Item],
-        outcomes: list[Outcome],
-        inboxes: dict[str, list[Item]],
-        flow: Flow,
-    ) -> None:
+    def retries(self, place: int) -> int:
+        """Of the stage at this place."""
+        return self._nodes[place].on_error.retries
+
+    def _carry_out(self, step: _Step, decode: Decode, flow: Flow, keep: bool) -> None:
+        node = step.node
+        on_error = _kept(node.on_error) if keep else node.on_error
+        step.outcomes = attempt(node.work, decode, [item.payload for item in step.items])
+        for index, outcome in enumerate(step.outcomes):
+            item = step.items[index]
+            if isinstance(outcome, Failed) and not flow.lost(item.origin):
+                final, attempts = again(node.work, decode, item.payload, outcome, on_error.retries)
+                step.outcomes[index] = final
+                if isinstance(final, Failed):
+                    flow.fail(failure(node.name, final.error, item, attempts), on_error)
+
+    def _pass_on(self, step: _Step, inboxes: dict[str, list[Item]], flow: Flow) -> None:
+        node = step.node
         for output in node.outputs:
             index = output.format_index
             passed = [
                 Item(item.origin, f"{item.id}/{node.name}/{number}", encoded[index])
-                for item, outcome in zip(items, outcomes, strict=True)
+                for item, outcome in zip(step.items, step.outcomes, strict=True)
                 if type(outcome) is list
                 for number, encoded in enumerate(outcome)
             ]
             if self._taps.queues:
                 self._taps.offer(output.queue, passed)
-            if (node.name, output.queue) in self._leaving:
+            if (node.name, output.queue) in self._wiring.leaving:
                 flow.outputs.setdefault((node.name, output.queue), []).extend(passed)
             for reader in output.readers:
                 inboxes.setdefault(reader, []).extend(passed)
 
 
-class _Undecodable(Failed):
-    """Failed before any user code: another attempt would meet the same bytes."""
-
-
-def _again(node: _Node, decode: Decode, item: Item, first: Outcome) -> tuple[Outcome, int]:
-    """The other attempts, alone, and how many there were in all."""
-    attempts, outcome = 1, first
-    while attempts < ATTEMPTS and isinstance(outcome, Failed) and not isinstance(outcome, _Undecodable):
-        attempts += 1
-        (outcome,) = _attempt(node, decode, [item.payload])
-    return outcome, attempts
-
-
-def _failure(stage: str, error: BaseException, item: Item, attempts: int) -> Failure:
-    if isinstance(error, BadMessage):
-        reason, trace = error.reason, ""
-    else:
-        reason, trace = sentence(error), user_trace(error)
-    return Failure(stage, reason, trace, item.payload, attempts, item.origin)
-
-
-def _attempt(node: _Node, decode: Decode, payloads: list[bytes]) -> list[Outcome]:
-    """Decode, process and encode once. The common case, where all is well, has no bookkeeping."""
-    try:
-        records: list[Any] = list(map(decode, payloads))
-        places: Sequence[int] = range(len(payloads))
-        outcomes: list[Any] = [None] * len(payloads)
-    except BadMessage:
-        records, places, outcomes = _decode_each(decode, payloads)
-    results = _processed(node.framework, records) if records else []
-    for place, result in zip(places, results, strict=True):
-        outcomes[place] = _encoded(node.encodes, result) if type(result) is list else result
-    return outcomes
-
-
-def _processed(framework: Framework, records: list[Any]) -> list[Result]:
-    framework.progress.tick()
-    try:
-        return framework.process(records)
-    finally:
-        framework.progress.leave()
-
-
-def _decode_each(decode: Decode, payloads: list[bytes]) -> tuple[list[Any], list[int], list[Any]]:
-    records, places, outcomes = list[Any](), list[int](), list[Any]()
-    for index, payload in enumerate(payloads):
-        try:
-            records.append(decode(payload))
-            places.append(index)
-            outcomes.append(None)
-        except BadMessage as error:
-            outcomes.append(_Undecodable(error))
-    return records, places, outcomes
-
-
-def _encoded(encodes: tuple[Encode, ...], records: Any) -> Outcome:
-    try:
-        return [tuple([encode(record) for encode in encodes]) for record in records]
-    except BadMessage as error:
-        return Failed(error)
-
-
-def _tally(step: _Step, failure: Failure | None) -> Tally:
-    outcomes = [outcome for item, outcome in zip(step.items, step.outcomes, strict=True) if not _after(failure, item)]
+def _tally(step: _Step, flow: Flow, keep: bool) -> Tally:
+    outcomes = step.outcomes
+    if flow.failure is not None:
+        outcomes = [each for item, each in zip(step.items, step.outcomes, strict=True) if not flow.beyond(item.origin)]
     records = [outcome for outcome in outcomes if type(outcome) is list]
-    filtered = records.count([])
-    return Tally(len(records) - filtered, filtered, sum(map(len, records)))
+    filtered, failed = records.count([]), len(outcomes) - len(records)
+    tally = Tally(len(records) - filtered, filtered, out=sum(map(len, records)))
+    if failed and step.node.on_error.then == DROP and not keep:
+        tally.dropped = failed
+    else:
+        tally.dead_lettered = failed
+    if flow.letters and not step.node.read_inside:  # what is not sent did not go out
+        pairs = zip(step.items, step.outcomes, strict=True)
+        tally.out -= sum(len(each) for item, each in pairs if type(each) is list and item.origin in flow.letters)
+    return tally
 
 
-def _after(failure: Failure | None, item: Item) -> bool:
-    """The item belongs to the failed message or a later one."""
-    return failure is not None and item.origin >= failure.origin
+def _kept(on_error: OnErrorSpec) -> OnErrorSpec:
+    return dataclasses.replace(on_error, then=DEAD_LETTER, queue="")
 
 
-def _before(failure: Failure | None, items: list[Item]) -> list[Item]:
-    return items if failure is None else [item for item in items if not _after(failure, item)]
-
-
-def _node(spec: StageSpec, framework: Framework, stages: Sequence[StageSpec], wiring: Wiring) -> _Node:
+def _node(place: int, spec: StageSpec, framework: Framework, stages: Sequence[StageSpec], wiring: Wiring) -> _Node:
     formats = list[str]()
     outputs = list[_Output]()
     for queue in spec.outputs:
@@ -227,5 +229,5 @@ def _node(spec: StageSpec, framework: Framework, stages: Sequence[StageSpec], wi
         inside = key not in wiring.leaving
         readers = tuple(each.name for each in stages if inside and queue in each.inputs)
         outputs.append(_Output(queue, formats.index(name), readers))
-    encodes = tuple(codec(name)[1] for name in formats)
-    return _Node(spec.name, framework, encodes, tuple(outputs))
+    work = Work(framework, tuple(codec(name)[1] for name in formats))
+    return _Node(place, spec.name, work, tuple(outputs), spec.on_error, any(each.readers for each in outputs))

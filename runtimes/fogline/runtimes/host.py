@@ -15,36 +15,35 @@ A broker that is away never ends the process: the state stays, with the reason, 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import threading
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fogline.runtimes import registry
 from fogline.runtimes.assembly import Loaded, load_stages, read_spec
-from fogline.runtimes.codecs import shown
 from fogline.runtimes.connectors.backoff import Delays
 from fogline.runtimes.connectors.base import Endpoint, Sink, Source
 from fogline.runtimes.control import DRAIN_S, ControlServer
 from fogline.runtimes.counters import Counters
-from fogline.runtimes.errors import NotConnected, RecordFailed, StageUnusable, Superseded
+from fogline.runtimes.endings import FAILURE, ended_by
+from fogline.runtimes.errors import NotConnected, NotKept, Superseded
 from fogline.runtimes.frameworks.base import Framework
 from fogline.runtimes.graph import SinkKey, StageGraph, Wiring
+from fogline.runtimes.inlets import Inlet
+from fogline.runtimes.letter_file import LetterFile
 from fogline.runtimes.logs import log
 from fogline.runtimes.poller import Poller
-from fogline.runtimes.pump import Parts, Pump, Unfinished
+from fogline.runtimes.pump import Parts, Pump
+from fogline.runtimes.replay import ReplaySource
 from fogline.runtimes.spec import Exit, SegmentSpec, SegmentState, SpecError, digest
+from fogline.runtimes.state import StateFile
+from fogline.runtimes.suspects import Suspects
 from fogline.runtimes.taps import Taps
-from fogline.runtimes.traces import TRACE_LIMIT_BYTES, sentence
-
-FAILURE = "failure.json"
-CRASHED = 1
 
 
 class Drained(Exception):
@@ -72,11 +71,16 @@ class Segment:
         self.taps = Taps()
         self._artifacts = places.artifacts
         self._poller = Poller()
-        self._counters = Counters([stage.name for stage in spec.stages], places.workspace)
+        stages = [stage.name for stage in spec.stages]
+        self._file = StateFile(places.workspace, stages, spec_digest, spec.batch.max_size)
+        self._counters = Counters(stages, self._file.counters)
+        self._suspects = Suspects(spec.batch.max_size, self._file.suspects)
+        self._letters = LetterFile(places.dead_letters)
         self._state = SegmentState.LOADING
         self._reason = ""
         self._sources: list[Source] = []
         self._sinks: dict[SinkKey, Sink] = {}
+        self._replays: list[ReplaySource] = []
         self._pump: Pump | None = None
         self._bind_wanted = threading.Event()
         self._drain_s: float | None = None
@@ -91,10 +95,12 @@ class Segment:
 
     def close(self) -> None:
         """Leave the brokers; unacknowledged messages stay there."""
-        for endpoint in (*self._sources, *self._sinks.values()):
+        for endpoint in (*self._sources, *self._sinks.values(), *self._replays):
             endpoint.close()
         self._poller.close()
         self._counters.close()
+        self._suspects.close()
+        self._file.close()
 
     # What other threads may ask -------------------------------------------------------------------
 
@@ -108,15 +114,30 @@ class Segment:
             self._pump.finish(deadline_s)
         self._poller.wake()
 
+    def request_replay(self, numbers: Iterable[int]) -> int:
+        """Dead letters of this segment are to run again; how many there are. Others are passed over.
+
+        Raises NotKept when the file cannot be read.
+        """
+        found = self._letters.readers(self.spec.segment, numbers)
+        accepted = 0
+        for source in self._replays:
+            own = found.get((source.endpoint.stage, source.endpoint.queue), [])
+            source.request(own)
+            accepted += len(own)
+        return accepted
+
     def status(self) -> dict[str, Any]:
         counters, (p50_s, p99_s) = self._counters.snapshot(), self._counters.percentiles()
         progressed_at = self._pump.progressed_at if self._pump is not None else time.monotonic()
         draining = self._drain_s is not None or (self._pump is not None and self._pump.finishing)
         endpoints: list[Endpoint] = [*self._sources, *self._sinks.values()]
-        away = [endpoint.error for endpoint in endpoints if endpoint.error]
+        wrong = [endpoint.error for endpoint in endpoints if endpoint.error]
+        if self._pump is not None and self._pump.held:
+            wrong.append(self._pump.held)
         return {
             "state": SegmentState.DRAINING if draining else self._state,
-            "reason": self._reason or "; ".join(dict.fromkeys(away)),
+            "reason": self._reason or "; ".join(dict.fromkeys(wrong)),
             "pid": os.getpid(),
             "last_progress_s": round(time.monotonic() - progressed_at, 3),
             "stalled_s": round(max((each.progress.stalled_s for each in self._frameworks), default=0.0), 3),
@@ -137,6 +158,7 @@ class Segment:
             self._sinks[sink.stage, sink.queue] = registry.connector(sink).sink(sink, self._poller)
         for source in self.spec.sources:
             self._sources.append(registry.connector(source).source(source, self._poller, window))
+            self._replays.append(ReplaySource(source, self._poller, self._letters))
         pump = self._make_pump(loaded)
         for endpoint in (*self._sinks.values(), *self._sources):
             self._insist(endpoint.open)
@@ -161,10 +183,31 @@ class Segment:
 
     def _make_pump(self, loaded: Loaded) -> Pump:
         formats = {key: str(sink.endpoint.options.get("format", "json")) for key, sink in self._sinks.items()}
-        wiring = Wiring(frozenset(self._sinks), formats)
+        wiring = Wiring(frozenset(self._sinks), formats, self._suspects)
+        for stage, _ in loaded:
+            if stage.on_error.queue and (stage.name, stage.on_error.queue) not in self._sinks:
+                raise SpecError(
+                    f"stage {stage.name}: its on-error queue {stage.on_error.queue} has no sink in the spec"
+                )
         graph = StageGraph(loaded, wiring, self._counters, self.taps)
-        parts = Parts(self._sources, self._sinks, graph, self._counters, self._poller, self.taps)
+        name, suspects = self.spec.segment, self._suspects
+        inlets = [Inlet(source, name, self._letters.keep) for source in self._sources]
+        inlets += [Inlet(replay, name, replay.keep, replays=True) for replay in self._replays]
+        self._note_death(loaded)
+        parts = Parts(inlets, self._sinks, graph, self._counters, suspects, self._poller, self.taps)
         return Pump(parts, self.spec.batch)
+
+    def _note_death(self, loaded: Loaded) -> None:
+        """The process died while a dead letter was replayed: that is its newest failure."""
+        if self._suspects.died_in_letter is None:
+            return
+        number, place = self._suspects.died_in_letter
+        try:
+            self._letters.note_death(number, loaded[place][0].name)
+        except NotKept as error:
+            log.warning(
+                "the process died while dead letter %d was replayed, which is not noted: %s", number, error.reason
+            )
 
     def _insist(self, attempt: Callable[[], None]) -> None:
         """Until it works: a broker that is away is waited for, and `reason` says so."""
@@ -206,7 +249,7 @@ def run(path: Path, places: Places, *, bind: bool) -> int:
     try:
         spec = read_spec(path)
     except SpecError as error:
-        return _ended_by(error, workspace)
+        return ended_by(error, workspace)
     segment = Segment(spec, digest(path.read_bytes()), places)
     _on_signals(lambda _number, _frame: segment.request_drain(DRAIN_S))
     if bind:
@@ -216,7 +259,7 @@ def run(path: Path, places: Places, *, bind: bool) -> int:
     try:
         segment.run()
     except BaseException as error:  # noqa: BLE001 - the last word on any end is written down
-        return _ended_by(error, workspace)
+        return ended_by(error, workspace)
     finally:
         _on_signals(signal.SIG_IGN)
         control.stop()
@@ -225,41 +268,6 @@ def run(path: Path, places: Places, *, bind: bool) -> int:
     return Exit.DONE
 
 
-def _ended_by(error: BaseException, workspace: Path) -> int:
-    code, last_words = _last_words(error)
-    _write_whole(workspace / FAILURE, last_words)
-    log.error("%s", "\n".join(filter(None, (last_words["reason"], last_words["trace"]))))
-    return code
-
-
 def _on_signals(handler: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handler)
-
-
-def _last_words(error: BaseException) -> tuple[int, dict[str, Any]]:
-    match error:
-        case RecordFailed(failure=failure):
-            record = shown(failure.record)
-            return Exit.RECORD_FAILED, _words(failure.stage, failure.reason, failure.trace, record, failure.attempts)
-        case StageUnusable(stage=stage, reason=reason, trace=trace):
-            return Exit.STAGE_UNUSABLE, _words(stage, reason, trace)
-        case SpecError():
-            return Exit.BAD_SPEC, _words("", str(error))
-        case Superseded(reason=reason):
-            return Exit.SUPERSEDED, _words("", reason)
-        case Unfinished():
-            return CRASHED, _words("", str(error))
-        case _:
-            return CRASHED, _words("", sentence(error), traceback.format_exc()[-TRACE_LIMIT_BYTES:])
-
-
-def _words(stage: str, reason: str, trace: str = "", record: str = "", attempts: int = 0) -> dict[str, Any]:
-    return {"stage": stage, "reason": reason, "trace": trace, "record": record, "attempts": attempts}
-
-
-def _write_whole(path: Path, document: dict[str, Any]) -> None:
-    """A reader finds the old file, the new one or none, never a half."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(document))
-    partial.replace(path)

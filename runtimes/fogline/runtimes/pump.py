@@ -1,14 +1,15 @@
 """The pump: sources -> graph -> sinks, in micro-batches, with a bounded window.
 
-One turn: settle what is confirmed (acknowledge, count), send what could not be sent yet, take what has
-arrived, run it, send it. A message is acknowledged only when everything derived from it is confirmed or
-filtered. At most `2 x max_size` messages are out at once: a slow sink therefore stops the source.
+One turn: settle what is confirmed (count, acknowledge), send what could not be sent yet, take what has
+arrived, run it, send it. A message is acknowledged only when everything derived from it is confirmed,
+filtered, or on the disk as a dead letter; while that cannot be written its source is held. At most
+`2 x max_size` messages are out at once: a slow sink therefore stops the source.
 
 ::
 
     running --finish()--> finishing --window empty--> (run returns)
        |  \\--end of every input--^
-       |---a record failed--> finishing what came before it --> raises RecordFailed
+       |---a record failed, `stop`--> finishing what came before it --> raises RecordFailed
        \\---a connector gave up--> raises Superseded
 """
 
@@ -17,16 +18,18 @@ from __future__ import annotations
 import collections
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from fogline.runtimes.codecs import Decode, codec
-from fogline.runtimes.connectors.base import Endpoint, Receipt, Sink, Source
-from fogline.runtimes.counters import Counters, Tally
+from fogline.runtimes.connectors.base import Endpoint, Sink
+from fogline.runtimes.counters import Counters
 from fogline.runtimes.errors import BackOff, EndOfInput, Failure, RecordFailed
-from fogline.runtimes.graph import SinkKey, StageGraph
+from fogline.runtimes.graph import Flow, SinkKey, StageGraph
+from fogline.runtimes.inlets import Batch, Inlet
+from fogline.runtimes.logs import log
 from fogline.runtimes.message import Item, Message
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import BatchSpec
+from fogline.runtimes.suspects import Suspects
 from fogline.runtimes.taps import Taps
 
 IDLE_S = 0.5
@@ -43,56 +46,31 @@ class Unfinished(Exception):
         self.count = count
 
 
-@dataclass
-class _Batch:
-    """What one take became, until it is acknowledged."""
-
-    messages: list[Message]
-    tallies: dict[str, Tally]
-    unsent: collections.deque[tuple[SinkKey, list[Item]]]
-    receipts: list[tuple[str, Receipt]] = field(default_factory=list)
-    """With the stage that wrote it."""
-
-    @property
-    def confirmed(self) -> bool:
-        return not self.unsent and all(receipt.left == 0 for _, receipt in self.receipts)
-
-
-class _Inlet:
-    """A source and the batches of it that are out, oldest first."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.stage = source.endpoint.stage
-        self.queue = source.endpoint.queue
-        self.decode: Decode = codec(str(source.endpoint.options.get("format", "json")))[0]
-        self.batches: collections.deque[_Batch] = collections.deque()
-        self.ended = False
-        self.not_before = 0.0
-
-
 @dataclass(frozen=True)
 class Parts:
     """What a pump is put together from."""
 
-    sources: Sequence[Source]
+    inlets: Sequence[Inlet]
     sinks: Mapping[SinkKey, Sink]
     graph: StageGraph
     counters: Counters
+    suspects: Suspects
     poller: Poller
     taps: Taps
 
 
 class Pump:
-    """`run` until `finish`. Everything but `finish` and `progressed_at` belongs to the calling thread."""
+    """`run` until `finish`. Everything but `finish`, `held` and `progressed_at` belongs to the calling thread."""
 
     def __init__(self, parts: Parts, batch: BatchSpec) -> None:
         self.progressed_at = time.monotonic()
         """When the last turn began: far in the past while user code hangs."""
-        self._inlets = collections.deque(_Inlet(source) for source in parts.sources)
+        self._inlets = collections.deque(parts.inlets)
+        self._all = tuple(parts.inlets)
         self._sinks = parts.sinks
         self._graph = parts.graph
         self._counters = parts.counters
+        self._suspects = parts.suspects
         self._poller = parts.poller
         self._taps = parts.taps
         self._batch = batch
@@ -100,11 +78,16 @@ class Pump:
         self._out = 0
         self._failure: Failure | None = None
         self._deadline: float | None = None
-        self._endpoints: tuple[Endpoint, ...] = (*parts.sources, *parts.sinks.values())
+        self._endpoints: tuple[Endpoint, ...] = (*(each.source for each in parts.inlets), *parts.sinks.values())
 
     @property
     def finishing(self) -> bool:
         return self._deadline is not None
+
+    @property
+    def held(self) -> str:
+        """Why dead letters cannot be kept; empty while all is well."""
+        return "; ".join(dict.fromkeys(inlet.held for inlet in self._all if inlet.held))
 
     def finish(self, deadline_s: float) -> None:
         """Take nothing more; let `run` return when all is acknowledged. Safe from any thread; a later
@@ -125,8 +108,8 @@ class Pump:
             self._look_after_connectors()
             if self._deadline is not None and not stopped:
                 stopped = True
-                for inlet in self._inlets:
-                    inlet.source.stop_intake()
+                self._stop_intake()
+            self._keep_letters()
             self._settle()
             if stopped and self._out == 0:
                 break
@@ -140,10 +123,17 @@ class Pump:
         if self._failure is not None:
             raise RecordFailed(self._failure)
 
+    def _stop_intake(self) -> None:
+        """What was taken and not run yet stays with the broker, as what was not taken."""
+        for inlet in self._inlets:
+            inlet.source.stop_intake()
+            self._out -= len(inlet.waiting)
+            inlet.waiting = []
+
     def _turn(self, *, taking: bool) -> None:
         if self._send_unsent():
             return
-        if not taking or self._out >= self._window or (not self._take_from_any() and not self._may_settle()):
+        if not taking or (not self._run_something() and not self._may_settle()):
             self._poller.wait(self._idle_s())
 
     def _look_after_connectors(self) -> None:
@@ -153,22 +143,25 @@ class Pump:
 
     # In -----------------------------------------------------------------------------------------
 
-    def _take_from_any(self) -> bool:
-        """Take from the first source that has something, another one first each time."""
+    def _run_something(self) -> bool:
+        """From the first source that has something, another one first each time."""
         self._inlets.rotate(-1)
         now = time.monotonic()
         for inlet in self._inlets:
-            if inlet.ended or inlet.not_before > now:
+            if inlet.held:
                 continue
-            messages = self._take(inlet)
-            if messages:
-                self._process(inlet, messages)
+            if not inlet.waiting and not inlet.ended and inlet.not_before <= now and self._out < self._window:
+                self._accept(inlet, self._take(inlet))
+            if inlet.waiting and (messages := inlet.next_batch(self._suspects)):
+                self._run(inlet, messages)
+                if inlet.waiting:
+                    self._poller.wait(0.0)  # no take will serve the sockets in between
                 return True
-        if all(inlet.ended for inlet in self._inlets):
+        if all(inlet.ended and not inlet.waiting for inlet in self._inlets if not inlet.replays):
             self.finish(FINISH_S)
         return False
 
-    def _take(self, inlet: _Inlet) -> list[Message]:
+    def _take(self, inlet: Inlet) -> list[Message]:
         limit = min(self._batch.max_size, self._window - self._out)
         messages = self._ask(inlet, limit, 0.0)
         if messages and self._batch.max_wait_s > 0:
@@ -179,7 +172,7 @@ class Pump:
                 messages += self._ask(inlet, limit - len(messages), left_s)
         return messages
 
-    def _ask(self, inlet: _Inlet, limit: int, timeout_s: float) -> list[Message]:
+    def _ask(self, inlet: Inlet, limit: int, timeout_s: float) -> list[Message]:
         try:
             return inlet.source.take(limit, timeout_s)
         except EndOfInput:
@@ -188,22 +181,48 @@ class Pump:
             inlet.not_before = time.monotonic() + signal.seconds
         return []
 
-    def _process(self, inlet: _Inlet, messages: list[Message]) -> None:
-        items = [Item(origin, message.id, message.payload) for origin, message in enumerate(messages)]
+    def _accept(self, inlet: Inlet, messages: list[Message]) -> None:
+        if not messages:
+            return
         if self._taps.queues and not inlet.source.endpoint.written_by_stage:
-            self._taps.offer(inlet.queue, items)
+            self._taps.offer(inlet.queue, _items(messages))
         redelivered = sum(message.redelivered for message in messages)
         if redelivered:
             self._counters.add(inlet.stage, "redelivered", redelivered)
-        flow = self._graph.run({inlet.stage: items}, inlet.decode)
+        inlet.waiting = messages
+        self._out += len(messages)
+
+    def _run(self, inlet: Inlet, messages: list[Message]) -> None:
+        flow = self._flow(inlet, messages)
         if flow.failure is not None:
             self._failure = flow.failure
+            self._out -= len(messages) - flow.failure.origin
             messages = messages[: flow.failure.origin]
             self.finish(FINISH_S)
         unsent = collections.deque((key, items) for key, items in flow.outputs.items() if items)
-        inlet.batches.append(_Batch(messages, flow.tallies, unsent))
-        self._out += len(messages)
+        for key, origins in flow.copies.items():
+            unsent.append((key, [Item(origin, *_named(messages[origin])) for origin in sorted(origins)]))
+        letters = [inlet.letter(messages[origin], failure) for origin, failure in flow.letters.items()]
+        _tell(flow)
+        inlet.batches.append(Batch(messages, flow.tallies, unsent, letters))
+        if letters:
+            inlet.keep_letters()
         self._send_unsent()
+
+    def _flow(self, inlet: Inlet, messages: list[Message]) -> Flow:
+        """Let user code have them, or not the one that killed the process often enough."""
+        items, suspects = _items(messages), self._suspects
+        known = suspects.find(messages[0].id) if suspects.anybody and not inlet.replays else None
+        if known is not None and known.attempts > (retries := self._graph.retries(known.stage)):
+            flow = self._graph.condemned(items[0], known.stage, known.attempts)
+            suspects.condemn(messages[0].id, retries)
+            return flow
+        suspects.enter([message.id for message in messages], messages[0].handle if inlet.replays else 0)
+        flow = self._graph.run({inlet.stage: items}, inlet.decode, keep=inlet.replays)
+        suspects.leave()
+        if known is not None:
+            suspects.forget(messages[0].id)
+        return flow
 
     # Out ----------------------------------------------------------------------------------------
 
@@ -222,20 +241,26 @@ class Pump:
                     batch.receipts.append((key[0], receipt))
         return False
 
+    def _keep_letters(self) -> None:
+        """Try again what could not be kept."""
+        for inlet in self._inlets:
+            if inlet.held and time.monotonic() >= inlet.not_before:
+                inlet.keep_letters()
+
     def _settle(self) -> None:
         """Acknowledge the confirmed batches at the head of each source: arrival order, no gaps."""
         for inlet in self._inlets:
             while inlet.batches and inlet.batches[0].confirmed:
                 batch = inlet.batches.popleft()
-                inlet.source.ack(batch.messages)
+                self._count(batch)  # first: a death in between counts it again, as it comes again
                 self._out -= len(batch.messages)
-                self._count(batch)
+                inlet.source.ack(batch.messages)
 
     def _may_settle(self) -> bool:
         """A fruitless take may have brought a confirmation: then there is no event left to wait for."""
         return any(inlet.batches and inlet.batches[0].confirmed for inlet in self._inlets)
 
-    def _count(self, batch: _Batch) -> None:
+    def _count(self, batch: Batch) -> None:
         self._counters.settle(batch.tallies)
         for stage, receipt in batch.receipts:
             if receipt.unrouted:
@@ -249,3 +274,21 @@ class Pump:
         if self._deadline is not None:
             until.append(self._deadline)
         return max(0.0, min([IDLE_S, *(each - now for each in until)]))
+
+
+def _items(messages: Sequence[Message]) -> list[Item]:
+    return [Item(origin, message.id, message.payload) for origin, message in enumerate(messages)]
+
+
+def _named(message: Message) -> tuple[str, bytes]:
+    return message.id, message.payload
+
+
+def _tell(flow: Flow) -> None:
+    """One line per batch, whatever it holds: a flood of bad records must not become a flood of lines."""
+    for became, failures in (("dead letters", flow.letters), ("dropped", flow.dropped)):
+        if failures:
+            last = list(failures.values())[-1]
+            log.warning(
+                "stage %s: messages that are %s now: %d; the last: %s", last.stage, became, len(failures), last.reason
+            )

@@ -6,6 +6,7 @@ import traceback
 from pathlib import Path
 
 TRACE_LIMIT_BYTES = 4096
+SENTENCE_LIMIT = 1000
 _OWN = str(Path(__file__).parent)
 
 
@@ -33,7 +34,10 @@ def user_place(error: BaseException, folder: Path) -> str:
 
 def sentence(error: BaseException) -> str:
     """`ValueError: what it says`, on one line."""
-    words = " ".join(str(error).split())
+    try:
+        words = " ".join(str(error)[:SENTENCE_LIMIT].split())
+    except Exception as broken:  # noqa: BLE001 - the exception is the user's own class
+        words = f"(its words cannot be shown: {type(broken).__name__})"
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 

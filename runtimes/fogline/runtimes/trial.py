@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import IO
@@ -17,12 +18,15 @@ from fogline.runtimes.spec import Exit, SegmentSpec, SpecError
 from fogline.runtimes.taps import Taps
 
 SHOWN_BYTES = 300
+TRACES_SHOWN = 5
 
 
 def trial(spec: SegmentSpec, artifacts: Path, lines: int, out: IO[bytes]) -> int:
     """Every line of descriptor `lines` is one record on the queues that no stage writes; what reaches
-    the queues that no stage reads is written to `out`, in order. Returns the exit code; the reason
-    for any but 0 goes to standard error."""
+    the queues that no stage reads is written to `out`, in order. Each record that fails is told on standard
+    error, and the run goes on, unless its stage's `on-error` says `stop`. Returns the exit code: not 0
+    when there was a failure that `on-error` does not drop; the reason goes to standard error."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as an exception in user code it would be a failed record
     try:
         stages = load_stages(spec, artifacts)
     except SpecError as error:
@@ -40,7 +44,7 @@ def trial(spec: SegmentSpec, artifacts: Path, lines: int, out: IO[bytes]) -> int
 
 
 def _feed(graph: StageGraph, first: list[str], last: list[SinkKey], size: int, lines: int, out: IO[bytes]) -> int:
-    number = 0
+    number = failed = kept = 0
     for chunk in chunks(lines, size):
         items = [Item(number + place, "", line) for place, line in enumerate(chunk, 1) if line.strip()]
         number += len(chunk)
@@ -51,16 +55,25 @@ def _feed(graph: StageGraph, first: list[str], last: list[SinkKey], size: int, l
         results.sort(key=lambda item: item.origin)  # stable: by record, then by queue
         out.writelines(item.payload + b"\n" for item in results)
         out.flush()
+        for failure in sorted((*flow.letters.values(), *flow.dropped.values()), key=lambda each: each.origin):
+            failed += 1
+            _say(_told(failure, with_trace=failed <= TRACES_SHOWN))
         if flow.failure is not None:
             return _end(Exit.RECORD_FAILED, _told(flow.failure))
-    return Exit.DONE
+        kept += len(flow.letters)
+    return _end(Exit.RECORD_FAILED, f"{kept} records failed: they would be dead letters") if kept else Exit.DONE
 
 
-def _told(failure: Failure) -> str:
+def _told(failure: Failure, *, with_trace: bool = True) -> str:
     record = shown(failure.record, SHOWN_BYTES)
-    return f"stage {failure.stage} failed on record {failure.origin}: {record}\n{failure.trace or failure.reason}"
+    words = failure.trace if with_trace and failure.trace else failure.reason
+    return f"stage {failure.stage} failed on record {failure.origin}: {record}\n{words}"
 
 
 def _end(code: int, reason: str) -> int:
-    print(reason.rstrip(), file=sys.stderr)
+    _say(reason)
     return code
+
+
+def _say(words: str) -> None:
+    print(words.rstrip(), file=sys.stderr)

@@ -8,7 +8,7 @@
                     shim.json     pids and start times; written by the shim
                     exit.json     how the process ended; written by the shim
                     failure.json  why, in the stage's own words; written by the stage
-                    control.sock, counters.bin, stage.log, shim.lock
+                    control.sock, state.bin, stage.log, shim.lock
 """
 
 from __future__ import annotations

@@ -6,15 +6,19 @@ import importlib.util
 import inspect
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from types import GeneratorType, ModuleType
 from typing import Any
 
 from fogline.runtimes import options
+from fogline.runtimes.errors import BadMessage
 from fogline.runtimes.frameworks.base import Failed, Framework, Result
 from fogline.runtimes.traces import sentence, user_place, user_trace
+
+RESULTS_LIMIT = 65536
+"""Records that may follow from one: a generator without an end must not fill the memory."""
 
 
 class PythonCode(Framework):
@@ -48,7 +52,7 @@ class PythonCode(Framework):
     def _process_one(self, record: Any) -> Result:
         try:
             return _records(self._function(record))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything
             return Failed(error)
 
     def _process_batch(self, batch: Callable[..., Any], records: list[Any]) -> list[Result]:
@@ -57,14 +61,14 @@ class PythonCode(Framework):
             values = batch(records)
             if not isinstance(values, list | tuple) or len(values) != count:
                 raise TypeError(f"it must return a list of {count} results, one per record")
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything
             return [Failed(error)] * count
         return [self._result(value) for value in values]
 
     def _result(self, value: Any) -> Result:
         try:
             return _records(value)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a generator runs user code
+        except BaseException as error:  # noqa: BLE001 - a generator runs user code
             return Failed(error)
 
     def _import(self, folder: Path, file: Path) -> ModuleType:
@@ -120,8 +124,18 @@ def _records(value: Any) -> list[Any]:
     if value is None:
         return []
     if isinstance(value, GeneratorType):
-        return [each for each in value if each is not None]
+        return _generated(value)
     return [value]
+
+
+def _generated(value: Iterable[Any]) -> list[Any]:
+    found = []
+    for each in value:
+        if each is not None:
+            found.append(each)
+            if len(found) > RESULTS_LIMIT:
+                raise BadMessage(f"the generator makes more than {RESULTS_LIMIT} records of one")
+    return found
 
 
 def _keywords(arguments: dict[str, Any]) -> str:
