@@ -74,6 +74,10 @@ def test_stopped_started_compared_and_told(tmp_path: Path, broker: Mosquitto, on
     started = one_node.coord("start", "life")
     assert "pipeline life: running" in started.stdout
     assert {row["state"] for row in one_node.status("life")["stages"]} == {"ready"}
+    before = {row["name"]: row["pid"] for row in one_node.status("life")["stages"]}
+    assert "restarted" in one_node.coord("restart", "life", "b").stdout
+    after = {row["name"]: row["pid"] for row in one_node.status("life")["stages"]}
+    assert (after["a"] == before["a"], after["b"] == before["b"]) == (True, False)
     last = one_node.coord("logs", "life", "a", "--tail", "1").stdout
     assert len(last.splitlines()) == 1
     since = one_node.coord("logs", "life", "a", "--since", "2030-01-01").stdout

@@ -90,7 +90,12 @@ async def _obey(fake: FakeAgent) -> None:
         if not message.HasField("desired"):
             continue
         copies = [
-            common.CopyObserved(assignment=each.id, spec_digest=each.spec_digest, state=OBEDIENT[each.wanted])
+            common.CopyObserved(
+                assignment=each.id,
+                spec_digest=each.spec_digest,
+                state=OBEDIENT[each.wanted],
+                incarnation=each.incarnation,
+            )
             for each in message.desired.assignments
             if each.wanted in OBEDIENT
         ]

@@ -105,6 +105,8 @@ def test_a_deployment_is_stopped_started_and_told_of(tmp_path: Path) -> None:
             assert (stopped["state"], stopped["succeeded"]) == ("stopped", True)
             started = await coord(service, "start", "p")
             assert (started.code, started.out) == (0, "pipeline p: running\n"), started.err
+            again = await coord(service, "restart", "p", "b")
+            assert (again.code, again.out) == (0, "pipeline p: restarted, revision 2 is running\n"), again.err
             told = (await coord(service, "events", "p")).lines
             assert told[0].endswith("p submitted revision 1 submitted")
             assert [line for line in told if "stopped by the operator" in line]

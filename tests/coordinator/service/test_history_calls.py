@@ -210,3 +210,32 @@ def test_a_stopped_deployment_starts_with_what_it_had(tmp_path: Path) -> None:
             assert "start" in [each.kind for each in await _events(service, id="p")]
 
     run(test())
+
+
+def test_a_restart_replaces_processes_and_also_calls_a_failed_one_back(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with served(tmp_path) as service, obedient(service.address, "edge") as edge:
+            await brought_up(service)
+            failed = [
+                common.CopyObserved(
+                    assignment=copy.assignment,
+                    spec_digest=copy.spec_digest,
+                    state=common.COPY_STATE_FAILED,
+                    reason="no",
+                )
+                for copy in service.deployments.get("p").target
+            ]
+            await edge.observe(*failed, generation=service.fleet.records["edge"].generation)
+            await _until_told(service, "failed: no")
+            status = await service.operator.Restart(operator.RestartRequest(id="p"))
+            assert (status.state, status.settled) == ("restarting", False), "the old failure is no verdict"
+            statuses = [each async for each in service.operator.Watch(operator.WatchRequest(id="p"))]
+            assert (statuses[-1].state, statuses[-1].succeeded) == ("running", True)
+            await service.operator.Restart(operator.RestartRequest(id="p", stage="b"))
+            assert service.deployments.get("p").incarnations == {"p/a/0/a": 1, "p/b/0/a": 2, "p/c/0/a": 1}
+            kind, sentence = await _refusal(service.operator.Restart(operator.RestartRequest(id="p", stage="x")))
+            assert (kind, "known: a, b, c" in sentence) == ("not-found", True)
+            told = [each.text for each in await _events(service, id="p") if each.kind == "restart"]
+            assert told == ["every segment restarted by the operator", "stage b restarted by the operator"]
+
+    run(test())

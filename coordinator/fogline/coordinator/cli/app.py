@@ -40,6 +40,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "tap": data.tap,
     "dead-letters": letters.dead_letters,
     "start": deployments.start,
+    "restart": deployments.restart,
     "stop": deployments.stop,
     "delete": deployments.delete,
     "test": documents.trial,

@@ -1,4 +1,4 @@
-"""Commands that run deployments: submit, list, status, start, stop, delete."""
+"""Commands that run deployments: submit, list, status, start, restart, stop, delete."""
 
 from __future__ import annotations
 
@@ -178,6 +178,30 @@ def start(
             _end(found, output_, f"starting; follow it with `coord status {found.id}`", succeeded=True)
         found = follow(stub, found.id, 0, quiet=output_ is Output.JSON)
     _end(found, output_, found.verdict if found.succeeded else f"failed: {found.verdict}", succeeded=found.succeeded)
+
+
+def restart(
+    id_: IdArgument,
+    stage: Annotated[str, typer.Argument(metavar="[STAGE]", help="Only the segment that runs this stage.")] = "",
+    detach: DetachOption = False,
+    coordinator: CoordinatorOption = DEFAULT_ADDRESS,
+    insecure: InsecureOption = False,
+    output_: OutputOption = Output.TABLE,
+) -> None:
+    """Replace the processes of a running deployment.
+
+    Each is drained and started again with the same code and models, on the same node; one that had failed is
+    started once more. Exit code 0 when everything runs afterwards, 5 when something does not.
+
+    Example: coord restart anomaly detector
+    """
+    with connect(coordinator, insecure=insecure) as stub:
+        found = stub.Restart(operator.RestartRequest(id=id_, stage=stage), timeout=CALL_S)
+        if detach:
+            _end(found, output_, f"restarting; follow it with `coord status {found.id}`", succeeded=True)
+        found = follow(stub, found.id, 0, quiet=output_ is Output.JSON)
+    verdict = f"restarted, revision {found.revision} is running" if found.succeeded else f"failed: {found.verdict}"
+    _end(found, output_, verdict, succeeded=found.succeeded)
 
 
 def stop(

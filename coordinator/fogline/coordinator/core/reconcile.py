@@ -129,14 +129,19 @@ def _held(d: Deployment, observed: Observed, now_s: float) -> tuple[Deployment, 
 
 
 def _ready(d: Deployment, copy: Copy, observed: Observed) -> bool:
-    seen = observed.get(copy, Seen())
-    return seen.state is CopyState.READY and seen.incarnation >= d.incarnations.get(copy.assignment, 0)
+    return observed.get(copy, Seen()).state is CopyState.READY and _incarnated(d, copy, observed)
+
+
+def _incarnated(d: Deployment, copy: Copy, observed: Observed) -> bool:
+    """Whether what is seen of it is about the process that is wanted now."""
+    return observed.get(copy, Seen()).incarnation >= d.incarnations.get(copy.assignment, 0)
 
 
 def _advance_restarting(d: Deployment, observed: Observed, now_s: float) -> Deployment:
     """Back to running in any case: what is not ready by then is shown as degraded, with its reason."""
     d, held = _held(d, observed, now_s)
-    if held or _first_failure(d.target, observed) or now_s - d.since_s > _limit_s(d, observed):
+    fresh = [copy for copy in d.target if _incarnated(d, copy, observed)]  # an old failure is why it was asked for
+    if held or _first_failure(fresh, observed) or now_s - d.since_s > _limit_s(d, observed):
         return _enter(d, Phase.RUNNING, now_s)
     return d
 

@@ -1,4 +1,4 @@
-"""Operator calls about what was and what would be: revisions, differences, events, start."""
+"""Operator calls about what was and what would be: revisions, differences, events; and about running it again."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ class HistoryCalls(Desk):
         """Begin to replace the processes of what runs; Watch follows."""
         async with answering(context):
             id_ = self._resolve(request.id)
-            self._deployments.restart(id_, request.stage)
+            stages = sorted(stage.name for _, spec in self._specs(id_) for stage in spec.stages)
+            stage = unambiguous(request.stage, stages, "stage") if request.stage else ""
+            self._deployments.restart(id_, stage)
             return self._status(id_)
 
     async def Events(self, request: operator.EventsRequest, context: Context) -> AsyncIterator[operator.Event]:
