@@ -55,10 +55,11 @@ class Node:
         return [pid for pid, command in commands() if str(self.workspace.path) in command and "shim.py" not in command]
 
     def runs(self) -> int:
-        """The stage, when it is the one that the shim has noted and has begun."""
-        noted = int(read_json(self.workspace.path / "shim.json").get("pid", 0))
+        """The stage, when it is the one that its shim, which lives, has noted, and has begun."""
+        noted = read_json(self.workspace.path / "shim.json")
         log = self.workspace.log.read_text() if self.workspace.log.exists() else ""
-        return noted if self.stages() == [noted] and f"starts as {noted}\n" in log else 0
+        whole = noted and lives(noted["shim_pid"]) and f"starts as {noted['pid']}\n" in log
+        return int(noted["pid"]) if whole and self.stages() == [noted["pid"]] else 0
 
     def never_two(self) -> bool:
         return not (self.workspace.path / "two-copies").exists()
@@ -98,6 +99,7 @@ def settles(node: Node) -> int:
     try:
         wait_for("the agent knows it", lambda: f"process {node.runs()}" in log.read_text()[said_before:])
         pid = node.runs()
+        assert pid
         assert agent.poll() is None
         assert node.stages() == [pid]
         assert node.never_two()
