@@ -22,6 +22,7 @@ from fogline.agent.config import Config
 from fogline.agent.drivers.process import RUNTIME, ProcessDriver
 from fogline.agent.host.artifacts import ArtifactCache
 from fogline.agent.host.facts import gather
+from fogline.agent.host.memory import keep_light
 from fogline.agent.letters import DeadLetters
 from fogline.agent.link import Link
 from fogline.agent.preparation import Preparation
@@ -60,6 +61,7 @@ async def _run_parts(supervisor: Supervisor, session: Session, stop: asyncio.Eve
     async with asyncio.TaskGroup() as group:
         supervising = group.create_task(supervisor.run())
         conversing = group.create_task(_converse(supervisor, session))
+        lightening = group.create_task(keep_light())
         await stop.wait()
         log.info("stopping%s", " with all stages" if tied else ", the stages stay")
         conversing.cancel()
@@ -67,6 +69,7 @@ async def _run_parts(supervisor: Supervisor, session: Session, stop: asyncio.Eve
         if tied:
             await supervisor.stop_all(TIED_DRAIN_S)
         supervising.cancel()
+        lightening.cancel()
 
 
 async def _converse(supervisor: Supervisor, session: Session) -> None:
