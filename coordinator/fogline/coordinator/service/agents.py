@@ -13,6 +13,7 @@ from fogline.coordinator.artifacts.store import ArtifactStore
 from fogline.coordinator.core.fleet import HEARTBEAT_S
 from fogline.coordinator.service.deployments import Deployments
 from fogline.coordinator.service.fleet import Fleet, NodeRecord
+from fogline.coordinator.service.imports import Imports
 from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.v1 import agent_coordinator_pb2_grpc as agent_grpc
 from fogline.wire import version
@@ -36,6 +37,8 @@ class AgentService(agent_grpc.AgentCoordinatorServicer):
         self._deployments = deployments
         self._artifacts = artifacts
         self._cluster_id = cluster_id
+        self._imports = Imports(fleet, deployments)
+        self._importing = set[asyncio.Task[None]]()
 
     async def Session(
         self, request_iterator: AsyncIterator[agent.AgentMessage], context: Context
@@ -85,8 +88,14 @@ class AgentService(agent_grpc.AgentCoordinatorServicer):
 
     async def _read(self, messages: AsyncIterator[agent.AgentMessage], record: NodeRecord) -> None:
         async for message in messages:
+            first = record.observed_generation < 0
             self._fleet.heard(record, message.observation if message.HasField("observation") else None)
-            if record.observed_generation >= 0 and message.HasField("observation"):
+            if message.HasField("observation"):
+                if first and self._imports.due(record):
+                    record.importing = True
+                    importing = asyncio.create_task(self._imports.take(record))
+                    self._importing.add(importing)
+                    importing.add_done_callback(self._importing.discard)
                 record.push.set()
 
     def _outgoing(self, record: NodeRecord) -> list[agent.CoordinatorMessage]:
@@ -95,7 +104,8 @@ class AgentService(agent_grpc.AgentCoordinatorServicer):
             record.open_requests = False
             messages.append(agent.CoordinatorMessage(open_requests=agent.OpenRequests()))
         # Nothing is desired of a node before it said what it has: only then is "gone" distinguishable.
-        if record.observed_generation >= 0 and (desired := self._deployments.lines.unsent_desired(record)):
+        told = record.observed_generation >= 0 and not record.importing
+        if told and (desired := self._deployments.lines.unsent_desired(record)):
             messages.append(agent.CoordinatorMessage(desired=desired))
         return messages
 

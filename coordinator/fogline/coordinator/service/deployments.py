@@ -7,13 +7,14 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fogline.coordinator.core.copies import copies_of
 from fogline.coordinator.core.deployment import SETTLED, Copy, Deployment, Outcome, Phase, Seen
 from fogline.coordinator.core.events import Event, Health, Kind, copy_events, turn_events
 from fogline.coordinator.core.graph import Link
 from fogline.coordinator.core.history import SegmentChange, changes
+from fogline.coordinator.core.imports import in_order
 from fogline.coordinator.core.orders import restarted, stopped, submitted
 from fogline.coordinator.core.place import Circumstances
 from fogline.coordinator.core.plan import Plan, plan
@@ -77,6 +78,7 @@ class Deployments:
         current = self._deployments.get(id_)
         observed = self._views.of(current) if current else {}
         if current and self._unchanged(current, copies, observed):
+            self._store.complete_revision(id_, current.revision, submission.raw, submission.artifacts)
             return current.revision, True
         number = self._store.add_revision(id_, submission.raw, submission.artifacts, specs)
         fresh, superseded = submitted(
@@ -130,6 +132,20 @@ class Deployments:
         event = Event(Kind.DELETE, "deleted by the operator", id_) if release else None
         event = event or Event(Kind.STOP, "stopped by the operator", id_, current.revision)
         self._turn(fresh, [superseded] if superseded else [], event)
+
+    def take_over(self, fresh: Deployment, specs: Mapping[str, bytes], event: Event) -> None:
+        """Remember a deployment that nodes run and this store did not know, or not like this."""
+        self._store.add_taken_over(fresh.id, fresh.revision, specs)
+        known = {copy.spec_digest: parse_spec(self.spec(copy)) for copy in fresh.target}
+        self._turn(replace(fresh, target=in_order(fresh.target, known)), (), event)
+
+    def is_on(self, id_: str, node: str) -> bool:
+        """Whether any copy of the revision in charge belongs to that node."""
+        return any(copy.node == node for copy in self.get(id_).target)
+
+    def labels(self, id_: str) -> dict[Copy, int]:
+        """The revision that each copy was last wanted for."""
+        return self.lines.labels(id_)
 
     def get(self, id_: str) -> Deployment:
         """A deployment by id. Raises FoglineError when there is none."""

@@ -39,6 +39,10 @@ class NodeRecord:
     """Of the desired state the observation answers to; -1 until the first one of this session."""
     told_away: bool = False
     """Its absence was told, so its return will be."""
+    behind: bool = False
+    """It has seen later numbers than the store knew: the store forgot something."""
+    importing: bool = False
+    """It is being asked what it holds; until that is known it is told nothing."""
     push: asyncio.Event = field(default_factory=asyncio.Event)
     """The Session stream has something to send."""
     open_requests: bool = False

@@ -29,8 +29,13 @@ class Lines:
         """The line of a copy, if its node is told anything about it."""
         return self._lines.get(copy)
 
+    def labels(self, id_: str) -> dict[Copy, int]:
+        """The revision that each copy of a deployment was last wanted for."""
+        return {copy: line.revision for copy, line in self._lines.items() if line.deployment == id_}
+
     def heard_generation(self, record: NodeRecord, epoch: int, generation: int) -> None:
         """A node that saw a later desired state than this store knows: go on above it, never back."""
+        record.behind = generation > record.generation or epoch > self._epoch
         if (epoch, generation) > (self._epoch, record.generation):
             self._epoch = max(self._epoch, epoch) + 1
             self._store.set_epoch(self._epoch)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from fogline.coordinator.core.deployment import Copy, Seen, Want
 from fogline.coordinator.core.fleet import Node, NodeState
+from fogline.coordinator.core.imports import Held
 from fogline.coordinator.core.plan import Plan
 from fogline.coordinator.padl.problems import Problem
 from fogline.runtimes.spec import HealthSpec
@@ -66,6 +67,14 @@ def assignment(copy: Copy, want: Want, spec: bytes, revision: int, drain_s: floa
         release=want.release,
         incarnation=want.incarnation,
     )
+
+
+def held(message: agent.Assignment, node: str) -> Held:
+    """A wish as the node that holds it tells it. Its depth is not known yet."""
+    segment = message.id.split("/")[1]
+    copy = Copy(message.id, message.spec_digest, node, segment, 0)
+    wanted = next((each for each, number in _WANTED.items() if number == message.wanted), Wanted.STOPPED)
+    return Held(copy, wanted, message.revision, message.incarnation)
 
 
 def problems(found: Iterable[Problem]) -> list[operator.Problem]:

@@ -110,11 +110,33 @@ class Store:
                     verdict="",
                 )
             )
-            known = set(connection.execute(select(t.specs.c.digest)).scalars())
-            missing = [{"digest": key, "spec": spec} for key, spec in specs.items() if key not in known]
-            if missing:
-                connection.execute(insert(t.specs), missing)
+            _keep_specs(connection, specs)
             return number
+
+    def add_taken_over(self, id_: str, number: int, specs: Mapping[str, bytes]) -> None:
+        """A revision, unless it is known, whose specs came from the nodes that run it: without a document."""
+        found = select(t.revisions.c.number).where(t.revisions.c.deployment == id_, t.revisions.c.number == number)
+        with self._engine.begin() as connection:
+            _keep_specs(connection, specs)
+            if connection.execute(found).first() is None:
+                connection.execute(
+                    insert(t.revisions).values(
+                        deployment=id_,
+                        number=number,
+                        document=b"",
+                        artifacts="{}",
+                        created_at=time.time(),
+                        succeeded=True,
+                        verdict="taken over from the nodes that run it",
+                    )
+                )
+
+    def complete_revision(self, id_: str, number: int, document: bytes, artifacts: Mapping[str, str]) -> None:
+        """Give a revision that was taken over the document it turned out to be; any other stays as it is."""
+        where = (t.revisions.c.deployment == id_, t.revisions.c.number == number, t.revisions.c.document == b"")
+        values = {"document": document, "artifacts": json.dumps(dict(artifacts), sort_keys=True)}
+        with self._engine.begin() as connection:
+            connection.execute(update(t.revisions).where(*where).values(values))
 
     def revision(self, id_: str, number: int) -> Revision:
         """One revision. Raises FoglineError when there is none of that number."""
@@ -230,6 +252,13 @@ def _deployment(document: dict[str, Any]) -> Deployment:
     copies = {key: tuple(Copy(**each) for each in document[key]) for key in ("target", "former", "leaving")}
     failure = Outcome(**document["failure"]) if document["failure"] else None
     return Deployment(**document | copies | {"phase": Phase(document["phase"]), "failure": failure})
+
+
+def _keep_specs(connection: Connection, specs: Mapping[str, bytes]) -> None:
+    known = set(connection.execute(select(t.specs.c.digest)).scalars())
+    missing = [{"digest": key, "spec": spec} for key, spec in specs.items() if key not in known]
+    if missing:
+        connection.execute(insert(t.specs), missing)
 
 
 def _remember_hosts(connection: Connection, id_: str, nodes: set[str]) -> None:
