@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,3 +94,73 @@ def test_a_node_that_is_away_is_degraded_and_stops_when_it_is_back(
     wait_for("running again", lambda: one_node.status(ID)["state"] == "running")
     one_node.coord("stop", ID)
     assert _stages(one_node) == []
+
+
+def test_a_killed_shim_costs_one_restart_and_no_record(tmp_path: Path, broker: Mosquitto, one_node: Cluster) -> None:
+    one_node.coord("submit", _document(tmp_path, broker.port))
+    pid = one_node.stage(ID, "a")["pid"]
+    with Collector(broker.port, "steady/2") as collector:
+        publish(broker.port, "steady/1", [b'{"n": %d}' % n for n in range(100)])
+        os.kill(_parent(pid), signal.SIGKILL)
+        publish(broker.port, "steady/1", [b'{"n": %d}' % n for n in range(100, 200)])
+        wait_for("another process", lambda: (found := _stages(one_node)) and found != [pid])
+        wait_for("every record", lambda: len(collector.numbers()) == 200)
+        row = wait_for("ready", lambda: (row := one_node.stage(ID, "a"))["state"] == "ready" and row)
+    assert _stages(one_node) == [row["pid"]]
+    assert row["restarts"] == 1
+    assert [record["n"] for record in collector.records] == list(range(200)), "it was drained: nothing twice"
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def test_an_agent_that_lost_its_store_stops_and_doubles_nothing(
+    tmp_path: Path, broker: Mosquitto, one_node: Cluster
+) -> None:
+    one_node.coord("submit", _document(tmp_path, broker.port))
+    pid = one_node.stage(ID, "a")["pid"]
+    agent = one_node.agents["edge_node"]
+    store = one_node.folder / "edge_node" / "state.db"
+    for damage in (None, store.read_bytes()[:6000]):
+        agent.end(signal.SIGKILL)
+        store.unlink() if damage is None else store.write_bytes(damage)
+        one_node.start_agents("edge_node")
+        agent = one_node.agents["edge_node"]
+        wait_for("ready", lambda: one_node.stage(ID, "a")["state"] == "ready")
+        assert _stages(one_node) == [pid]
+        assert one_node.stage(ID, "a")["pid"] == pid
+    one_node.coord("stop", ID)
+    assert _stages(one_node) == []
+
+
+def test_dead_letters_outlive_stop_and_redeployment_and_go_with_delete(
+    tmp_path: Path, broker: Mosquitto, one_node: Cluster
+) -> None:
+    mended = tmp_path / "mended"
+    body = f"""import pathlib
+    if data["n"] % 5 == 0 and not pathlib.Path({str(mended)!r}).exists():
+        raise ValueError("five")
+    return data"""
+    one_node.coord("submit", _document(tmp_path, broker.port, body))
+    with Collector(broker.port, "steady/2") as collector:
+        publish(broker.port, "steady/1", [b'{"n": %d}' % n for n in range(20)])
+        wait_for("the good ones", lambda: len(collector.numbers()) == 16)
+        wait_for("four letters", lambda: len(_letters(one_node)) == 4)
+        one_node.coord("stop", ID)
+        assert len(_letters(one_node)) == 4, "without any copy"
+        one_node.coord("submit", _document(tmp_path, broker.port, body + "  # again"))
+        assert len(_letters(one_node)) == 4, "under another digest"
+        mended.touch()
+        one_node.coord("dead-letters", ID, "replay", "--all")
+        wait_for("all of them", lambda: sorted(collector.numbers()) == list(range(20)))
+        wait_for("none is left", lambda: _letters(one_node) == [])
+    file = one_node.folder / "edge_node" / "dead-letters" / f"{ID}.db"
+    assert file.exists()
+    one_node.coord("delete", ID)
+    wait_for("gone with the deployment", lambda: not file.exists())
+
+
+def _letters(cluster: Cluster) -> list[Any]:
+    found: list[Any] = json.loads(cluster.coord("dead-letters", ID, "--output", "json").stdout)
+    return found

@@ -197,9 +197,11 @@ def test_a_busy_handler_shows_in_the_progress_and_not_in_the_connection(tmp_path
             peer.publish("t/in", b'{"n":1}')
         hung = wait_until(lambda: (s := process.ask("status"))["last_progress_s"] > 1 and s, "the hang is seen")
         assert 0 < hung["stalled_s"] <= hung["last_progress_s"] + 0.01
+        assert hung["stalled_stage"] == "c"
         assert process.counters("c") == process.counters("c") | {"in": 1, "in_flight": 1, "done": 0}
         wait_until(lambda: process.counters("c")["done"] == 1, "it goes on")
-        assert process.ask("status")["stalled_s"] == 0.0
+        rests = process.ask("status")
+        assert (rests["stalled_s"], rests["stalled_stage"]) == (0.0, "")
 
 
 def test_what_user_code_prints_is_in_the_log_at_once(tmp_path: Path, broker: Mosquitto) -> None:

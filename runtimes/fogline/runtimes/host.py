@@ -136,12 +136,15 @@ class Segment:
         wrong = [endpoint.error for endpoint in endpoints if endpoint.error]
         if self._pump is not None and self._pump.held:
             wrong.append(self._pump.held)
+        stalls = ((each.progress.stalled_s, each.stage.name) for each in self._frameworks)
+        stalled_s, stalled_stage = max(stalls, default=(0.0, ""))
         return {
             "state": SegmentState.DRAINING if self._draining else self._state,
             "reason": self._reason or "; ".join(dict.fromkeys(wrong)),
             "pid": os.getpid(),
             "last_progress_s": round(time.monotonic() - progressed_at, 3),
-            "stalled_s": round(max((each.progress.stalled_s for each in self._frameworks), default=0.0), 3),
+            "stalled_s": round(stalled_s, 3),
+            "stalled_stage": stalled_stage if stalled_s else "",
             "stages": [
                 {"name": stage, "counters": counters[stage], "p50_s": p50_s, "p99_s": p99_s} for stage in counters
             ],
