@@ -8,13 +8,20 @@ from pathlib import Path
 import pytest
 
 from support.cluster import LAYERS, Cluster, cluster
-from support.mosquitto import Mosquitto
+from support.mosquitto import QUIET, Mosquitto
 
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     """A mosquitto of this test's own."""
     with Mosquitto(tmp_path / "broker") as running:
+        yield running
+
+
+@pytest.fixture
+def quiet_broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    """The same, for many records: it logs no packets."""
+    with Mosquitto(tmp_path / "broker", extra=QUIET) as running:
         yield running
 
 

@@ -13,7 +13,8 @@ import pytest
 from support.cluster import Cluster, wait_for, write_code, write_json
 from support.documents import a_queue, a_stage
 from support.mosquitto import Mosquitto
-from support.numbered import Collector, publish
+from support.results.collector import Collector
+from support.results.producer import publish
 
 pytestmark = [pytest.mark.e2e, pytest.mark.broker, pytest.mark.timeout(120)]
 

@@ -12,7 +12,8 @@ import pytest
 from support.cluster import BIN, Process, wait_for, write_code, write_json
 from support.documents import a_queue, a_stage
 from support.mosquitto import free_port
-from support.numbered import Collector, publish
+from support.results.collector import Collector
+from support.results.producer import publish
 
 pytestmark = [pytest.mark.e2e, pytest.mark.broker, pytest.mark.timeout(180)]
 

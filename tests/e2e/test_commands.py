@@ -12,7 +12,7 @@ import pytest
 from support.cluster import BIN, Cluster, wait_for, write_code, write_json
 from support.documents import a_queue, a_stage
 from support.mosquitto import Mosquitto
-from support.numbered import Collector
+from support.results.collector import Collector
 
 pytestmark = [pytest.mark.e2e, pytest.mark.broker, pytest.mark.timeout(120)]
 

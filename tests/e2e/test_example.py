@@ -14,7 +14,7 @@ from fogline.coordinator.cli.trial import first_difference
 from support.cluster import Cluster, wait_for, write_json
 from support.example import EXAMPLE, load
 from support.mosquitto import Mosquitto
-from support.numbered import Collector
+from support.results.collector import Collector
 
 pytestmark = [pytest.mark.e2e, pytest.mark.broker, pytest.mark.timeout(180)]
 

@@ -8,15 +8,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from fogline.coordinator.cli.client import connect
+from fogline.v1 import operator_coordinator_pb2 as operator
+from fogline.wire.terms import FoglineError
 from support.mosquitto import free_port
 
 BIN = Path(sys.executable).parent
 WAIT_S = 30.0
+AGENT = ("fogline-agent",)
 LAYERS = {"edge_node": "edge", "cloud_1": "fog", "cloud_2": "cloud"}
 
 
@@ -74,21 +78,23 @@ class Cluster:
         self._serve = ["coord", "serve", "--listen", self.address, "--state-dir", str(folder / "coordinator")]
         self.coordinator = Process("coordinator", folder, *self._serve)
 
-    def start_agents(self, *names: str) -> None:
+    def start_agents(self, *names: str, program: Sequence[str] = AGENT, env: dict[str, str] | None = None) -> None:
         """Start agents (tied to nobody) and wait until they are connected."""
         for name in names:
             state = ["--state-dir", str(self.folder / name), "--layer", LAYERS.get(name, "edge")]
-            argv = ["fogline-agent", "run", "--coordinator", self.address, "--name", name, *state]
-            self.agents[name] = Process(name, self.folder, *argv)
+            argv = [*program, "run", "--coordinator", self.address, "--name", name, *state]
+            self.agents[name] = Process(name, self.folder, *argv, env=env)
         wait_for(f"{names} connected", lambda: set(names) <= self.connected())
 
     def connected(self) -> set[str]:
         """Names of the connected nodes."""
-        done = self.coord("nodes", "--output", "json", check=False)
-        if done.returncode:
+        try:
+            with connect(self.address) as stub:
+                nodes = stub.ListNodes(operator.ListNodesRequest(), timeout=WAIT_S).nodes
+        except FoglineError:
             assert self.coordinator.running(), self.coordinator.log
             return set()
-        return {node["name"] for node in json.loads(done.stdout) if node["state"] == "connected"}
+        return {node.facts.name for node in nodes if node.state == "connected"}
 
     def coord(
         self, *arguments: str, check: bool = True, input_: str | None = None, seconds: float = 120.0

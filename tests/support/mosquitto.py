@@ -15,6 +15,8 @@ from types import TracebackType
 BINARY = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
+QUIET = ("log_type none", "log_type error", "log_type warning", "log_type notice")
+"""For `extra`: a line per packet costs the broker more than the packet."""
 
 
 def free_port() -> int:

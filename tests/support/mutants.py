@@ -1,0 +1,66 @@
+"""Runtimes with one promise broken, so that the tests can be seen to notice.
+
+As `python mutants.py NAME run SPEC ...` it is `python -m fogline.runtimes run SPEC ...` with that one change. As
+`python mutants.py run ...`, with the name in MUTANT, it is a `fogline-agent` whose stages run so.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+
+VARIABLE = "MUTANT"
+
+
+def automatic_ack() -> None:
+    """Acknowledges on arrival, as most clients do by default; what is in hand at a crash is gone."""
+    from fogline.runtimes.connectors import mqtt
+    from fogline.runtimes.connectors.mqtt_client import Arrival, puback
+
+    kept = mqtt.MqttSource.on_message
+
+    def on_message(self: mqtt.MqttSource, arrival: Arrival) -> None:
+        kept(self, arrival)
+        client = self._link.client
+        if arrival.mid and client is not None:
+            client.queue([puback(arrival.mid)])
+
+    mqtt.MqttSource.on_message = on_message  # type: ignore[method-assign]
+    mqtt.MqttSource.ack = lambda self, messages: None  # type: ignore[method-assign]
+
+
+def early_ack() -> None:
+    """Acknowledges once processed and handed to the connector, before the next broker has confirmed."""
+    from fogline.runtimes import inlets
+
+    inlets.Batch.confirmed = property(lambda self: not self.unsent)  # type: ignore[assignment, method-assign]
+
+
+MUTANTS: dict[str, Callable[[], None]] = {
+    "none": lambda: None,
+    "automatic-ack": automatic_ack,
+    "early-ack": early_ack,
+}
+
+
+def _as_runtime(name: str) -> int:
+    from fogline.runtimes.__main__ import main
+
+    MUTANTS[name]()
+    sys.argv.pop(1)
+    return main()
+
+
+def _as_agent(name: str) -> None:
+    from fogline.agent import cli, daemon
+
+    daemon.run = functools.partial(daemon.run, runtime=(sys.executable, os.path.abspath(__file__), name))
+    cli.main()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] in MUTANTS:
+        sys.exit(_as_runtime(sys.argv[1]))
+    _as_agent(os.environ[VARIABLE])

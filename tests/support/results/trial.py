@@ -1,0 +1,130 @@
+"""One trial: a deployed pipeline, a load, faults meanwhile, and the verdict afterwards.
+
+When the load is confirmed and the faults are over, a last record is sent. It comes last everywhere, since no
+queue reorders and nothing fails any more: once it is at the sink, what is not there is not on its way.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from support.cluster import Cluster, wait_for
+from support.mosquitto import Mosquitto
+from support.results.collector import Collector
+from support.results.faults import Fault, Kind
+from support.results.injector import Injector, Targets
+from support.results.ledger import Expect, History, Kept, Load, Verdict, judge
+from support.results.processes import Watch, of_stage
+from support.results.producer import Producer, publish
+
+QUIET_S = 2.0
+"""Nothing came for so long, after the last record: nothing more comes."""
+WINDOW = 512
+"""Messages a stage may have unacknowledged: twice `max-size`."""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A topic at a broker."""
+
+    broker: str
+    topic: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is run; `run` runs it."""
+
+    id: str
+    """Of the deployment."""
+    stages: Sequence[str]
+    enters: Queue
+    leaves: Queue
+    records: int
+    rate: float
+    make: Callable[[int], bytes]
+    expect: Expect
+    faults: Sequence[Fault] = ()
+    settle_s: float = 60.0
+    """How long faults and backlog may take after the load."""
+    letters: Callable[[], Sequence[bytes]] = field(default=lambda: ())
+    """Reads the payloads of the dead letters, at the end."""
+    settled: Callable[[list[dict[str, Any]]], bool] = lambda rows: all(row["in_flight"] == 0 for row in rows)
+
+    def run(self, cluster: Cluster, brokers: dict[str, Mosquitto]) -> Verdict:
+        """Load, faults, wait, judge."""
+        watch = Watch(cluster.folder)
+        enters, leaves = brokers[self.enters.broker], brokers[self.leaves.broker]
+        targets = Targets(cluster, brokers, watch)
+        with Collector(leaves.port, self.leaves.topic) as collector, watch:
+            with (
+                Injector(targets, self.faults) as injector,
+                Producer(enters.port, self.enters.topic, self.make, self.records, self.rate) as producer,
+            ):
+                producer.wait(self.records / max(self.rate, 1.0) + self.settle_s)
+                injector.wait(self.settle_s)
+            wait_for("every stage works", lambda: all(self._works(cluster, each) for each in self.stages), 60.0)
+            publish(enters.port, self.enters.topic, [self.make(self.records)])
+            self._wait_for_the_rest(collector)
+            rows = self._rows(cluster)
+            history = History(
+                sent={*producer.sent, self.records},
+                confirmed={*producer.confirmed, self.records},
+                arrived=list(collector.payloads),
+                letters=self.letters(),
+                rows=rows,
+                load=Load(self.rate, producer.reached) if self.rate else None,
+                faults=injector.outcomes,
+                alarms=watch.alarms,
+                duplicates_limit=self._duplicates_limit(),
+            )
+        return judge(history, self.expect)
+
+    def _works(self, cluster: Cluster, stage: str) -> bool:
+        """Its process is ready, and every broker is there."""
+        sight = of_stage(cluster.folder, stage)
+        status = sight.status() if sight is not None else None
+        connected = status is not None and all(each["connected"] for each in status["connections"])
+        return status is not None and status["state"] == "ready" and connected
+
+    def _wait_for_the_rest(self, collector: Collector) -> None:
+        """Until all came that must, or the last record came and then nothing for a while."""
+        wanted = sum(isinstance(self.expect(number), Kept) for number in range(self.records + 1))
+        last = self.make_last()
+        count, since = -1, time.monotonic()
+
+        def over() -> bool:
+            nonlocal count, since
+            if len(collector.payloads) != count:
+                count, since = len(collector.payloads), time.monotonic()
+            return collector.distinct >= wanted or (collector.has(last) and time.monotonic() - since > QUIET_S)
+
+        wait_for("every record, or at least the last", over, self.settle_s)
+
+    def make_last(self) -> bytes:
+        """The last record as it must be at the sink."""
+        must = self.expect(self.records)
+        assert isinstance(must, Kept), "the last record must reach the sink"
+        return json.dumps(must.record, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def _rows(self, cluster: Cluster) -> list[dict[str, Any]]:
+        """The status once every node has told of a settled stage."""
+
+        def rows() -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = cluster.status(self.id)["stages"]
+            return found if self.settled(found) else []
+
+        wait_for("every node is back", lambda: set(cluster.agents) <= cluster.connected(), 60.0)
+        settled: list[dict[str, Any]] = wait_for("settled counters", rows)
+        return settled
+
+    def _duplicates_limit(self) -> int:
+        """A killed stage may repeat its window; a broker that comes back, the window of all that read there and
+        what all that write there had open."""
+        kills = sum(fault.kind is Kind.KILL_STAGE for fault in self.faults)
+        stops = sum(fault.kind is Kind.STOP_BROKER for fault in self.faults)
+        return WINDOW * kills + stops * (2 * WINDOW * len(self.stages) + 2000)
