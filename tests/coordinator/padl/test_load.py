@@ -91,7 +91,7 @@ BAD_SHAPE: list[tuple[str, Any, str, str, str]] = [
     ("pipeline/scale/resources/memory", 0, "", "memory must be a number of bytes or an amount", ""),
     ("pipeline/scale/resources/cpus", -1, "", "cpus must be a number above 0, not -1", ""),
     ("pipeline/scale/batch/max-size", 1.5, "", "max-size must be an integer between 1 and 32767, not 1.5", ""),
-    ("pipeline/scale/constraints/node/zone", 7, "", "zone must be a string, not 7", 'write "7", in quotes'),
+    ("pipeline/scale/constraints/node/zone", 7.1, "", "zone must be a string, not 7.1", 'write "7.1", in quotes'),
     ("pipeline/scale/on-error/then", "retry", "", "then must be 'dead-letter', 'drop' or 'stop'", ""),
     ("pipeline/scale/deploy/update/on_failure", "rolback", "", "on_failure must be", "did you mean 'rollback'?"),
     ("pipeline/scale", None, "", "stage 'scale' must be an object, not null", "leave the key out"),

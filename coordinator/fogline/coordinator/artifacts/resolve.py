@@ -41,7 +41,21 @@ class _Wanted:
 
     @property
     def place(self) -> str:
-        return pointer_to("pipeline", self.name, "props", "path")
+        return self.at("path")
+
+    @property
+    def key(self) -> str:
+        """What the user calls the path."""
+        return "model" if self.place.endswith("/model") else "props.path"
+
+    @property
+    def entrypoint_key(self) -> str:
+        """What the user calls the entry point."""
+        return "model" if self.at("entrypoint").endswith("/model") else "props.entrypoint"
+
+    def at(self, option: str) -> str:
+        """The pointer of one of the stage's props, or of the older key that stands for it."""
+        return pointer_to("pipeline", self.name) + self.stage.written(pointer_to("props", option))
 
     def absent(self, pointer: str, message: str, hint: str) -> Problem:
         return Problem(self.missing, pointer, message, hint)
@@ -56,9 +70,9 @@ def resolve(loaded: Loaded, missing: Severity = "error") -> Resolved:
     resolved = Resolved()
     stages = loaded.document.pipeline if loaded.document is not None else {}
     for name, stage in stages.items():
-        place = pointer_to("pipeline", name, "props", "path")
+        place = pointer_to("pipeline", name) + stage.written(pointer_to("props", "path"))
         given = stage.props.get("path")
-        if not isinstance(given, str) or not given or "\0" in given or is_remote(given) or stage.model is not None:
+        if not isinstance(given, str) or not given or "\0" in given or is_remote(given):
             continue
         path = Path(os.path.normpath(loaded.folder_of(place) / given))
         resolved.paths[name] = path
@@ -77,7 +91,7 @@ def _code(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
     if not wanted.path.exists():
         return [wanted.absent(wanted.place, f"there is no folder {wanted.path}", "it holds the stage's code")]
     if not wanted.path.is_dir():
-        hint = "props.path names the folder, props.entrypoint the file in it"
+        hint = f"{wanted.key} names the folder, props.entrypoint the file in it"
         return [error(wanted.place, f"{wanted.path} is not a folder", hint)]
     problems = _entrypoint(wanted)
     if not problems:
@@ -93,17 +107,17 @@ def _entrypoint(wanted: _Wanted) -> list[Problem]:
     entrypoint, function = options.get("entrypoint"), options.get("function")
     if not isinstance(entrypoint, str) or not isinstance(function, str):
         return []
-    place = pointer_to("pipeline", wanted.name, "props", "entrypoint")
+    place = wanted.at("entrypoint")
     inside = PurePosixPath(entrypoint)
     if inside.is_absolute() or ".." in inside.parts or "\0" in entrypoint:
         return [error(place, f"entrypoint {quoted(entrypoint)} leads out of the folder", "name a file inside it")]
     file = wanted.path / inside
     if not file.exists():
-        return [wanted.absent(place, f"there is no file {file}", "props.entrypoint names a file in the folder")]
+        return [wanted.absent(place, f"there is no file {file}", f"{wanted.entrypoint_key} names the Python file")]
     if not file.is_file():
         return [error(place, f"{file} is not a file", "name the Python file that holds the function")]
     message, hint = entrypoint_problem(file, function)
-    return [error(pointer_to("pipeline", wanted.name, "props", "function"), message, hint)] if message else []
+    return [error(wanted.at("function"), message, hint)] if message else []
 
 
 def _model(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
@@ -111,7 +125,7 @@ def _model(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
         hint = "relative paths start at the folder of the document"
         return [wanted.absent(wanted.place, f"there is no model file {wanted.path}", hint)]
     if not wanted.path.is_file():
-        return [error(wanted.place, f"{wanted.path} is not a file", "props.path names the model file itself")]
+        return [error(wanted.place, f"{wanted.path} is not a file", f"{wanted.key} names the model file itself")]
     if wanted.path.stat().st_size == 0:
         return [error(wanted.place, f"the model file {wanted.path} is empty", "save the model again")]
     with wanted.path.open("rb") as file:

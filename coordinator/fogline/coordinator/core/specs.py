@@ -83,7 +83,7 @@ def _on_error(stage: Stage) -> OnErrorSpec:
 
 def _health(stages: Sequence[Stage]) -> HealthSpec:
     """Fused stages load one after the other; each may take the time it asked for."""
-    given = [stage.health or Health() for stage in stages]
+    given = [stage.deadlines or Health() for stage in stages]
     return HealthSpec(
         sum(each.startup for each in given), max(each.ready for each in given), max(each.live for each in given)
     )

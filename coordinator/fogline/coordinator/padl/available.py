@@ -17,11 +17,12 @@ _TEMPLATE = re.compile(r"\{node\.[^{}]*\}")
 
 def unavailable(document: Document) -> list[Problem]:
     """One error for each key, mode or value that is known but not built yet."""
-    return [
+    found = [
         *_document(document),
         *(problem for name, stage in document.pipeline.items() for problem in _stage(name, stage)),
         *(problem for name, queue in document.queues.items() for problem in _queue(name, queue)),
     ]
+    return document.as_written(found)
 
 
 def is_remote(path: str) -> bool:
@@ -56,8 +57,7 @@ def _stage(name: str, stage: Stage) -> Iterator[Problem]:
         yield _not_yet(place + "/args", "passing args to a model")
     yield from _keys(place, stage)
     yield from _on_failure(place, stage)
-    if stage.model is None:
-        yield from _framework(place, stage)
+    yield from _framework(place, stage)
     yield from _templates(place + "/environment", stage.environment)
 
 
@@ -66,7 +66,6 @@ def _keys(place: str, stage: Stage) -> Iterator[Problem]:
     given = {
         "route": stage.route,
         "secrets": stage.secrets,
-        "constraints/model": stage.constraints.model,
         "resources/gpus": stage.resources.gpus or None,
         "resources/disk": stage.resources.disk,
         "resources/network": stage.resources.network,
@@ -74,9 +73,6 @@ def _keys(place: str, stage: Stage) -> Iterator[Problem]:
     for key, value in given.items():
         if value is not None:
             yield _not_yet(f"{place}/{key}", f"the key {key.replace('/', '.')!r}", "leave it out")
-    if stage.model is not None:
-        hint = 'use "type": "model", "framework" and "props": {"path": …}'
-        yield _not_yet(place + "/model", "the key 'model' of PADL 1.0", hint)
 
 
 def _on_failure(place: str, stage: Stage) -> Iterator[Problem]:
@@ -110,11 +106,8 @@ def _queue(name: str, queue: Queue) -> Iterator[Problem]:
         yield _not_yet(place + "/connector", f"connector {queue.connector!r}", f"available: {listed(ready)}")
     if queue.guarantee != "at-least-once":
         yield _not_yet(place + "/guarantee", "guarantee 'exactly-once'", 'use "guarantee": "at-least-once"')
-    if queue.format is not None:
-        yield _not_yet(place + "/format", "the key 'format' of PADL 1.0", 'use "props": {"format": …}')
-    if queue.path is not None:
-        hint = 'use "connector" and "props": {"server", "port", "topic"}'
-        yield _not_yet(place + "/path", "the key 'path' of PADL 1.0", hint)
+    if queue.format == "avro":
+        yield _not_yet(place + "/format", "format 'avro'", "use json or text")
     yield from _options(table or (), queue.props, place + "/props", f"{queue.connector} option")
     yield from _templates(place + "/props", queue.props)
 

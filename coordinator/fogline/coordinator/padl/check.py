@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Set
 
+from fogline.coordinator.padl import older
 from fogline.coordinator.padl.links import ends, link_problems
-from fogline.coordinator.padl.model import CODE, Document, Queue, Stage
+from fogline.coordinator.padl.model import CODE, Document, Queue, Stage, Translated
 from fogline.coordinator.padl.problems import Problem, error, listed, near_miss, pointer_to, quoted, warning
 from fogline.coordinator.padl.props import prop_problems
 from fogline.runtimes.options import CONNECTORS, FRAMEWORK_ALIASES, FRAMEWORKS, defaults
 from fogline.wire.terms import NAME
 
 _LANGUAGES = ("python",)
+LAYERS = ("edge", "fog", "cloud")
+NODE_FACTS = ("layer", "os", "hostname", "architecture")
+"""What `constraints.node` may name besides labels."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOPIC_LIMIT_BYTES = 65535
 _NAME_RULE = "letters, digits, '_' and '-', at most 63, the first a letter or digit"
@@ -20,7 +24,7 @@ _NAME_RULE = "letters, digits, '_' and '-', at most 63, the first a letter or di
 
 def check(document: Document, broken: Set[str] = frozenset()) -> list[Problem]:
     """Every problem of meaning. Names in `broken` belong to parts whose shape is wrong: they count as defined."""
-    return [
+    found = [
         *_names(document, broken),
         *link_problems(document, broken),
         *(problem for name, stage in document.pipeline.items() for problem in _stage(name, stage)),
@@ -29,6 +33,7 @@ def check(document: Document, broken: Set[str] = frozenset()) -> list[Problem]:
         *_machines(document, broken),
         *([] if broken else _unused(document)),
     ]
+    return document.as_written(found)
 
 
 def _names(document: Document, broken: Set[str]) -> Iterator[Problem]:
@@ -52,8 +57,23 @@ def _stage(name: str, stage: Stage) -> Iterator[Problem]:
         if not _VARIABLE.fullmatch(variable):
             message = f"{quoted(variable)} is not the name of an environment variable"
             yield error(place + pointer_to("environment", variable), message, "letters, digits and '_'")
-    if stage.model is None:
-        yield from _framework(place, stage)
+    yield from _clashes(place, stage)
+    yield from _framework(place, stage)
+    for key in stage.constraints.node:
+        if key not in NODE_FACTS and (suggestion := near_miss(key, NODE_FACTS)):
+            message = f"{quoted(key)} is taken as a label of one's own{suggestion}"
+            yield warning(place + pointer_to("constraints", "node", key), message, f"known: {listed(NODE_FACTS)}")
+    layer = stage.constraints.node.get("layer", LAYERS[0])
+    if layer not in LAYERS:
+        message = f"layer {quoted(layer)} is not known{near_miss(layer, LAYERS)}"
+        yield error(place + "/constraints/node/layer", message, f"known: {', '.join(LAYERS)}")
+
+
+def _clashes(place: str, part: Translated) -> Iterator[Problem]:
+    for pointer, older_pointer in part.clashes:
+        key, older_key = pointer.rpartition("/")[2], older_pointer.removeprefix("/")
+        message = f"{key!r} is not what {older_key!r} says: the document gives both"
+        yield error(place + pointer, message, f"keep one of {key!r} and {older_key!r}")
 
 
 def _code_stage(place: str, stage: Stage) -> Iterator[Problem]:
@@ -70,7 +90,11 @@ def _code_stage(place: str, stage: Stage) -> Iterator[Problem]:
 
 def _framework(place: str, stage: Stage) -> Iterator[Problem]:
     models = (set(FRAMEWORKS) | set(FRAMEWORK_ALIASES)) - {CODE}
-    if not stage.framework:
+    if not stage.framework and stage.model is not None:
+        message = f"nothing says what kind of model {quoted(stage.model)} is"
+        hint = f'add "framework": one of {listed(models)}; known file endings: {", ".join(older.SUFFIXES)}'
+        yield error(place + "/model", message, hint)
+    elif not stage.framework:
         yield error(place, "a model stage needs a 'framework'", f"one of {listed(models)}")
     elif stage.framework not in FRAMEWORKS or (stage.framework == CODE and stage.type != CODE):
         message = f"framework {quoted(stage.framework)} is not known{near_miss(stage.framework, models)}"
@@ -82,9 +106,15 @@ def _framework(place: str, stage: Stage) -> Iterator[Problem]:
 
 def _queue(name: str, queue: Queue) -> Iterator[Problem]:
     place = pointer_to("queues", name)
-    if not queue.connector:
-        if queue.path is None:
-            yield error(place, f"queue {quoted(name)} needs a 'connector'", f"one of {listed(CONNECTORS)}")
+    address = older.address_of(queue.path) if queue.path is not None else older.Address()
+    yield from _clashes(place, queue)
+    if address.message:
+        yield error(place + "/path", address.message, address.hint)
+    elif not queue.connector and queue.format is not None:
+        hint = "a URL such as mqtt://edge/norm"
+        yield error(place, f"queue {quoted(name)} needs a 'path'", hint)
+    elif not queue.connector:
+        yield error(place, f"queue {quoted(name)} needs a 'connector'", f"one of {listed(CONNECTORS)}")
     elif queue.connector not in CONNECTORS:
         message = f"connector {quoted(queue.connector)} is not known{near_miss(queue.connector, CONNECTORS)}"
         yield error(place + "/connector", message, f"known: {listed(CONNECTORS)}")

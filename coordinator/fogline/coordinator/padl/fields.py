@@ -17,6 +17,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 _AMOUNT = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([KMGT]?)(i?)B?", re.IGNORECASE)
+_NUMBER = re.compile(r"\d{1,9}(?:\.\d{1,6})?")
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?(|ms|s|m|h)")
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -60,6 +63,24 @@ def _as_names(value: Any) -> Any:
     raise PydanticCustomError("expected", "{phrase}", {"phrase": "a name or a list of names"})
 
 
+def _as_word(value: Any) -> Any:
+    """An integer is its digits; a fraction is not taken, for 1.10 would come back as 1.1."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _as_number(value: Any) -> Any:
+    """PADL 1.0 writes numbers as text."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return int(value) if value.isdecimal() else float(value)
+    return value
+
+
+def _as_seconds(value: Any) -> Any:
+    """`600`, `"600"`, `"600s"`, `"500ms"`, `"10m"` or `"1h"` in seconds."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    return float(match[1]) * _UNITS[match[2]] if match else value
+
+
 def _as_version(value: Any) -> Any:
     """YAML reads an unquoted 1.0 as a number."""
     return "1.0" if isinstance(value, (int, float)) and value == 1 and value is not True else value
@@ -72,6 +93,36 @@ Amount = Annotated[
 ]
 Count = Annotated[int, Field(ge=0), says("an integer of at least 0")]
 Positive = Annotated[float, Field(gt=0), says("a number above 0")]
+Cores = Annotated[
+    float,
+    Field(gt=0),
+    BeforeValidator(_as_number),
+    says("a number above 0"),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^[\d.]+$"}]}),
+]
+Devices = Annotated[
+    int,
+    Field(ge=0),
+    BeforeValidator(_as_number),
+    says("an integer of at least 0"),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\d+$"}]}),
+]
+Bandwidth = Annotated[int | str, says("a number of bytes per second or a text such as '10GbE'")]
+Seconds = Annotated[
+    float,
+    Field(gt=0, allow_inf_nan=False),
+    BeforeValidator(_as_seconds),
+    says("a number of seconds above 0, or a text such as '600s' or '10m'"),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^[\d.]+ ?(ms|s|m|h)?$"}]}
+    ),
+]
+Word = Annotated[
+    str,
+    BeforeValidator(_as_word),
+    WithJsonSchema({"type": ["string", "integer"]}),
+]
+"""A text, or an integer that stands for its digits."""
 NotNegative = Annotated[float, Field(ge=0), says("a number of at least 0")]
 BatchSize = Annotated[int, Field(ge=1, le=32767), says("an integer between 1 and 32767")]
 """Twice a batch is the MQTT receive-maximum, a 16-bit number."""

@@ -6,23 +6,32 @@ cannot run by `available`. A key set to null counts as absent where it has no ot
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
+from fogline.coordinator.padl import older
 from fogline.coordinator.padl.fields import (
     Amount,
+    Bandwidth,
     BatchSize,
+    Cores,
     Count,
+    Devices,
     Names,
     NotNegative,
     Port,
     Positive,
     Replicas,
+    Seconds,
     Secrets,
     Version,
+    Word,
     bytes_of,
 )
+from fogline.coordinator.padl.problems import Problem, keys_of, pointer_to
 from fogline.runtimes.options import FRAMEWORK_ALIASES
 
 CODE = "code"
@@ -32,6 +41,21 @@ class Part(BaseModel):
     """Any object of a document: unknown keys are errors, nothing is converted, nothing changes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Translated(Part):
+    """An object that PADL 1.0 writes with other keys."""
+
+    _filled: older.Filled = PrivateAttr(older.Filled({}))
+
+    @property
+    def clashes(self) -> tuple[tuple[str, str], ...]:
+        """Pointers inside this object: of a key, and of an older key that says otherwise."""
+        return self._filled.clashes
+
+    def written(self, pointer: str) -> str:
+        """The pointer inside this object of what the user wrote: `/model` for `/props/path` in PADL 1.0."""
+        return self._filled.origins.get(pointer, pointer)
 
 
 class SshConfig(Part):
@@ -49,7 +73,7 @@ class Machine(Part):
     ssh_config: SshConfig | None = Field(None, alias="sshConfig", description="Access for `coord bootstrap`.")
 
 
-class Queue(Part):
+class Queue(Translated):
     """A named channel between stages: a connector and an address."""
 
     connector: str = Field("", description="Transport: mqtt, kafka, websocket or file.")
@@ -57,6 +81,19 @@ class Queue(Part):
     guarantee: Literal["at-least-once", "exactly-once"] = Field("at-least-once", description="Delivery guarantee.")
     format: Literal["text", "avro", "json"] | None = Field(None, description="PADL 1.0: format of the payloads.")
     path: str | None = Field(None, description="PADL 1.0: URL such as mqtt://edge/norm, or a file glob.")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read_older_dialect(cls, data: Any, handler: ModelWrapValidatorHandler[Queue]) -> Queue:
+        """A queue of PADL 1.0 has a `path` and a `format` instead of connector and props."""
+        if not isinstance(data, dict):
+            return handler(data)
+        filled = older.Filled(data)
+        for key in ("path", "format"):
+            filled = filled.completed(older.queue_of({key: data.get(key)}), "/" + key)
+        queue = handler(filled.whole)
+        queue._filled = filled
+        return queue
 
 
 class Links(Part):
@@ -69,11 +106,11 @@ class Links(Part):
 class Resources(Part):
     """What a stage needs of its node."""
 
-    cpus: Positive | None = Field(None, description="Processor cores, fractions allowed.")
-    gpus: Count | None = Field(None, description="Graphics processors.")
+    cpus: Cores | None = Field(None, description="Processor cores, fractions allowed.")
+    gpus: Devices | None = Field(None, description="Graphics processors.")
     memory: Amount | None = Field(None, description="Memory: bytes, or an amount such as 512MB or 1GiB.")
     disk: Amount | None = Field(None, description="Disk space: bytes, or an amount such as 2GB.")
-    network: Amount | None = Field(None, description="Bandwidth in bytes per second, or an amount such as 1MB.")
+    network: Bandwidth | None = Field(None, description="Bandwidth: bytes per second, or a text such as 10GbE.")
 
     @property
     def memory_bytes(self) -> int | None:
@@ -89,13 +126,15 @@ class Resources(Part):
 class ModelConstraints(Part):
     """Limits of a single call."""
 
-    max_execution_time: Positive | None = Field(None, description="Seconds one call may take.")
+    max_execution_time: Seconds | None = Field(
+        None, description="Seconds one call may take; stages in one process share the longest."
+    )
 
 
 class Constraints(Part):
     """Where a stage may run and how long a call may take."""
 
-    node: dict[str, str] = Field({}, description="Labels the node must carry: layer, os, hostname or any label.")
+    node: dict[str, Word] = Field({}, description="Labels the node must carry: layer, os, hostname or any label.")
     model: ModelConstraints | None = Field(None, description="Limits of a single call.")
 
 
@@ -141,7 +180,7 @@ class Health(Part):
     live: Positive = Field(60.0, description="Seconds without progress until a stage counts as stuck.")
 
 
-class Stage(Part):
+class Stage(Translated):
     """One step of the pipeline: a model or a code block."""
 
     type: Literal["code", "model"] = Field(description='"code" for a function of yours, "model" for a model file.')
@@ -152,10 +191,10 @@ class Stage(Part):
     infra: str | None = Field(None, description="Machine of `infra` the stage is pinned to.")
     args: dict[str, Any] = Field({}, description="Keyword arguments of the function or class.")
     resources: Resources = Field(Resources(), description="What the stage needs of its node.")
-    labels: dict[str, str] = Field({}, description="Labels of one's own.")
+    labels: dict[str, Word] = Field({}, description="Labels of one's own.")
     constraints: Constraints = Field(Constraints(), description="Where the stage may run.")
     deploy: Deploy = Field(Deploy(), description="What to do when deploying fails.")
-    environment: dict[str, str] = Field({}, description="Environment variables.")
+    environment: dict[str, Word] = Field({}, description="Environment variables.")
     restart: Literal["no", "always", "on-failure"] = Field(
         "always", description="When a stage that ended starts again."
     )
@@ -168,13 +207,16 @@ class Stage(Part):
     containerized: bool | None = Field(None, description="Overrides the document's choice for this stage.")
     model: str | None = Field(None, description="PADL 1.0: path or URI of the model.")
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _read_older_dialect(cls, data: Any) -> Any:
-        """A stage of PADL 1.0 names its model and has no type."""
-        if isinstance(data, dict) and "model" in data and "type" not in data:
-            return data | {"type": "model"}
-        return data
+    def _read_older_dialect(cls, data: Any, handler: ModelWrapValidatorHandler[Stage]) -> Stage:
+        """A stage of PADL 1.0 names its model; what kind it is follows from the file."""
+        if not isinstance(data, dict):
+            return handler(data)
+        filled = older.Filled(data).completed(older.stage_of(data), "/model")
+        stage = handler(filled.whole)
+        stage._filled = filled
+        return stage
 
     @property
     def framework(self) -> str:
@@ -183,6 +225,16 @@ class Stage(Part):
             return CODE
         given = self.framework_key or ""
         return FRAMEWORK_ALIASES.get(given, given)
+
+    @property
+    def deadlines(self) -> Health | None:
+        """`health`, its `live` no longer than one call may take; None when neither is given."""
+        limit = self.constraints.model.max_execution_time if self.constraints.model else None
+        if limit is None:
+            return self.health
+        given = self.health or Health()
+        live = limit if "live" not in given.model_fields_set else min(limit, given.live)
+        return given.model_copy(update={"live": live})
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -219,3 +271,13 @@ class Document(Part):
     def has_infra_map(self) -> bool:
         """Without a map, a stage's `infra` is the name of a node."""
         return "infra" in self.model_fields_set
+
+    def written(self, pointer: str) -> str:
+        """The pointer of what the user wrote: `/pipeline/a/model` for `/pipeline/a/props/path` in PADL 1.0."""
+        part, name, *rest = [*keys_of(pointer), "", ""]
+        holder = self.pipeline.get(name) if part == "pipeline" else self.queues.get(name) if part == "queues" else None
+        return pointer_to(part, name) + holder.written(pointer_to(*rest[:-2])) if holder else pointer
+
+    def as_written(self, problems: Iterable[Problem]) -> list[Problem]:
+        """The problems at the places of what the user wrote."""
+        return [dataclasses.replace(each, pointer=self.written(each.pointer)) for each in problems]
