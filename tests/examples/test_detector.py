@@ -128,3 +128,14 @@ def test_a_recording_that_cannot_teach_is_refused(
     assert train(tmp_path / name, tmp_path / "model.onnx", monkeypatch) == 1
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "model.onnx").exists()
+
+
+@pytest.mark.e2e
+def test_the_older_form_runs_on_a_recording(telemetry_model: Path, tmp_path: Path) -> None:
+    recording = write_jsonl(tmp_path / "record.jsonl", [*telemetry(5), *telemetry(1, cpu=900.0)])
+    command = [sys.executable, "-m", "fogline.coordinator.cli.app", "test", str(EXAMPLE / "padl-1.0.yaml")]
+    setting = f"pipeline.detector.model={telemetry_model}"
+    command += ["--input", str(recording), "--set", setting]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["anomaly"] for line in done.stdout.splitlines()] == [True]

@@ -18,6 +18,7 @@ COMBINATIONS = [
     ("pipeline.json", "local.json"),
     ("pipeline.json", "csv.json"),
     ("pipeline.json", "csv.json", "atomic.json", "local.json"),
+    ("padl-1.0.yaml",),
 ]
 
 
@@ -45,13 +46,22 @@ def test_the_atomic_form_keeps_only_the_outer_queues() -> None:
     assert set(atomic.queues) == {"q1", "q4"}
 
 
-def test_the_two_pipelines_share_no_topic() -> None:
+def test_the_pipelines_share_no_topic() -> None:
     topics = [
         {queue.props["topic"] for queue in document(*names).queues.values()}
-        for names in (("pipeline.json",), ("pipeline.json", "csv.json"))
+        for names in (("pipeline.json",), ("pipeline.json", "csv.json"), ("padl-1.0.yaml",))
     ]
-    assert [len(each) for each in topics] == [4, 4]
-    assert topics[0] & topics[1] == set()
+    assert [len(each) for each in topics] == [4, 4, 4]
+    assert len(set.union(*topics)) == 12
+
+
+def test_the_older_form_means_the_same_stages() -> None:
+    new, old = document("pipeline.json"), document("padl-1.0.yaml")
+    for name, stage in new.pipeline.items():
+        other = old.pipeline[name]
+        kept = {key: value for key, value in stage.props.items() if key != "function"}
+        folder = {key: str(value).removeprefix("./") for key, value in kept.items()}
+        assert (stage.framework, folder) == (other.framework, other.props)
 
 
 def test_the_document_in_the_readme_is_accepted(tmp_path: Path) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import difflib
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from fogline.agent.config import LAYERS, Config, parse_labels
 from fogline.wire.terms import FoglineError
 
+_ABOUT = "Runs on a node what a coordinator asks for. Each command explains itself: fogline-agent COMMAND --help."
 _RUN_EXAMPLE = """\
 example:
   fogline-agent run --coordinator 127.0.0.1:7700 --name gateway-1 --layer edge \\
@@ -64,8 +68,36 @@ def _adopt(given: argparse.Namespace) -> None:
     print("this node will accept the next cluster that welcomes it")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what was probably meant by a wrong word, and where the help is."""
+
+    _given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._given = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        known = [*self._option_string_actions, *self._commands()]
+        words = [word.partition("=")[0] for word in self._given if word not in known]
+        wrong = [word for word in words if word.startswith("--") and not any(each.startswith(word) for each in known)]
+        if self._commands() and not self._given:
+            self.print_help(sys.stderr)
+            self.exit(2, f"\n{self.prog}: name a command: {', '.join(self._commands())}\n")
+        for word in wrong or words[:1]:
+            close = difflib.get_close_matches(word, known, n=1)
+            message = f"there is no option {word}" if word in wrong else message
+            message += f"; did you mean {close[0]}?" if close else ""
+            break
+        self.exit(2, f"{self.prog}: {message}\nTry '{self.prog} -h' for help.\n")
+
+    def _commands(self) -> list[str]:
+        groups = [each for each in self._actions if isinstance(each, argparse._SubParsersAction)]
+        return [name for each in groups for name in each.choices]
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fogline-agent", description=__doc__)
+    parser = _Parser(prog="fogline-agent", description=_ABOUT)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     shape = argparse.RawDescriptionHelpFormatter
     run = commands.add_parser("run", help="run the agent", epilog=_RUN_EXAMPLE, formatter_class=shape)

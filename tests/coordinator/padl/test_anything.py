@@ -78,9 +78,9 @@ def survives(raw: Any, folder: Path) -> None:
         assert (document is None) == bool(problems)
         without_passwords(raw)
         if document is not None:
-            check(document)
             unavailable(document)
-            assert list(VALIDATOR.iter_errors(raw)) == []
+            if not any(each.severity == "error" for each in check(document)):
+                assert list(VALIDATOR.iter_errors(raw)) == []
 
 
 @QUICK

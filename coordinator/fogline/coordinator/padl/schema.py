@@ -1,7 +1,6 @@
 """The JSON Schema of a document (draft 2020-12), so that editors complete and check what users write.
 
-It is never stricter than `load`: options of connectors and frameworks are described for completion, and
-judged by `check` alone.
+It is never stricter than `coord validate`: what that accepts, an editor accepts.
 """
 
 from __future__ import annotations
@@ -22,13 +21,15 @@ def schema() -> dict[str, Any]:
     generated["required"] = [key for key in generated["required"] if key != "id"]
     parts = generated["$defs"]
     queue, stage = parts["Queue"], parts["Stage"]
-    queue["properties"]["connector"]["examples"] = sorted(CONNECTORS)
+    queue["properties"]["connector"]["enum"] = sorted(CONNECTORS)
+    queue["anyOf"] = [{"required": ["connector"]}, {"required": ["path"]}]
     queue["allOf"] = list(_per_connector())
     models = (set(FRAMEWORKS) | set(FRAMEWORK_ALIASES)) - {CODE}
-    stage["properties"]["framework"]["examples"] = sorted(models)
+    framework = stage["properties"]["framework"]
+    stage["properties"]["framework"] = {"enum": [*sorted(models), None], "description": framework["description"]}
     stage["required"] = []
     stage["anyOf"] = [{"required": ["type"]}, {"required": ["model"]}]
-    stage["allOf"] = list(_per_framework())
+    stage["allOf"] = [*_per_framework(), _framework_is_named()]
     return {"$schema": DIALECT, "title": "PADL document"} | {
         key: value for key, value in generated.items() if key != "title"
     }
@@ -48,18 +49,44 @@ def _per_framework() -> Iterator[dict[str, Any]]:
         yield _when({"type": {"const": CODE}} if name == CODE else {"framework": {"enum": names}}, table)
 
 
+def _framework_is_named() -> dict[str, Any]:
+    """A model stage of the newer form names its framework; `model` tells it by the file."""
+    newer = {"required": ["type"], "properties": {"type": {"const": "model"}}, "not": {"required": ["model"]}}
+    return {"if": newer, "then": {"required": ["framework"]}}
+
+
 def _when(properties: Mapping[str, Any], table: tuple[Option, ...]) -> dict[str, Any]:
-    described = {option.name: _described(option) for option in table if option.available}
+    """The options of one plugin. Those that an older key may stand for are not required here."""
+    props: dict[str, Any] = {"properties": {option.name: _described(option) for option in table}}
+    props["additionalProperties"] = False
+    newer = {"anyOf": [{"required": ["path"]}, {"required": ["model"]}]}
+    required = {"properties": {"props": {"required": [each.name for each in table if each.required]}}}
     return {
         "if": {"properties": properties, "required": list(properties)},
-        "then": {"properties": {"props": {"properties": described}}},
+        "then": {
+            "properties": {"props": props},
+            "if": {"not": newer},
+            "then": required | {"required": ["props"]},
+        },
     }
+
+
+_KINDS: Mapping[str, dict[str, Any]] = {
+    "names": {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1}]},
+    "object": {"type": "object"},
+}
 
 
 def _described(option: Option) -> dict[str, Any]:
     needed = "Required. " if option.required else ""
-    entry: dict[str, Any] = {"description": f"{needed}{option.sentence} Must be {phrase(option)}."}
+    later = "" if option.available else " Not available yet."
+    entry: dict[str, Any] = {"description": f"{needed}{option.sentence} Must be {phrase(option)}.{later}"}
     entry["examples"] = list(option.choices) or [option.example]
     if option.default is not None:
         entry["default"] = option.default
-    return entry
+    kind = dict(_KINDS.get(option.kind, {"type": option.kind}))
+    bounds = {"minimum": option.minimum, "maximum": option.maximum, "enum": list(option.choices) or None}
+    kind |= {key: value for key, value in bounds.items() if value is not None}
+    if option.required:
+        kind["minLength"] = 1
+    return entry | {"anyOf": [kind, {"type": "object", "required": ["secret"], "maxProperties": 1}]}
