@@ -167,7 +167,7 @@ def test_a_coordinator_that_stops_tells_nothing_of_its_nodes_until_one_stays_awa
             async with served(tmp_path) as service:
                 assert [each.text for each in await _events(service)] == ["joined"]
                 monkeypatch.setattr("fogline.coordinator.service.fleet.DISCONNECTED_AFTER_S", 0.0)
-                service.fleet.on_change()
+                service.fleet.on_change("edge")
                 await until("told", lambda: service.fleet.records["edge"].told_away)
                 async with joined(service.address, "edge"):
                     assert [each.text for each in await _events(service)] == [

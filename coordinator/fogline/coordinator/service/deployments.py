@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 GLANCE_S = 5.0
 """Leases run out without an event, so everything is looked at this often."""
+LONGEST_REST_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,14 @@ class Deployments:
         self._store = store
         self._fleet = fleet
         self.lines = Lines(store, fleet, cluster_id)
-        self._views = Views(store, fleet, self.lines)
+        self._views = Views(fleet, self.lines)
         self._cluster = cluster
         self._deployments = {each.id: each for each in store.deployments()}
         self._told: dict[str, dict[Copy, Health]] = {}
+        self._due: set[str] = set()
         self._wake = asyncio.Event()
         self._changed = asyncio.Condition()
-        fleet.on_change = self._wake.set
+        fleet.on_change = self._heard
 
     # What operators ask.
 
@@ -172,7 +174,7 @@ class Deployments:
 
     def spec(self, copy: Copy) -> bytes:
         """The spec a copy runs."""
-        return self._store.spec(copy.spec_digest)
+        return self.lines.spec(copy.spec_digest)
 
     def _stages(self, copy: Copy) -> list[str]:
         return [each.name for each in parse_spec(self.spec(copy)).stages]
@@ -186,22 +188,35 @@ class Deployments:
             return
 
     async def run(self) -> None:
-        """Turn the wheel whenever something is heard, and when a deadline comes; until cancelled."""
+        """Turn the wheel of what was heard of, and of all when a deadline may have come; until cancelled.
+
+        A round that took long is followed by as long a rest: what is heard meanwhile makes one round, not many.
+        """
+        glance_at_s = 0.0
         while True:
+            began_s = time.monotonic()
+            due, self._due = self._due, set()
             self._fleet.tell_absent()
-            wake_in_s = GLANCE_S
-            for deployment in list(self._deployments.values()):
-                step = self._turn(deployment)
-                wake_in_s = min(wake_in_s, GLANCE_S if step.wake_in_s is None else step.wake_in_s)
+            if began_s >= glance_at_s:
+                due, glance_at_s = set(self._deployments), began_s + GLANCE_S
+            for id_ in sorted(due & self._deployments.keys()):
+                step = self._turn(self._deployments[id_])
+                if step.wake_in_s is not None:
+                    glance_at_s = min(glance_at_s, time.monotonic() + step.wake_in_s)
             async with self._changed:
                 self._changed.notify_all()
+            await asyncio.sleep(min(time.monotonic() - began_s, LONGEST_REST_S))
             try:
-                async with asyncio.timeout(wake_in_s):
+                async with asyncio.timeout(max(0.0, glance_at_s - time.monotonic())):
                     await self._wake.wait()
             except TimeoutError:
                 continue
             finally:
                 self._wake.clear()
+
+    def _heard(self, node: str) -> None:
+        self._due |= self.lines.deployments_on(node)
+        self._wake.set()
 
     def _circumstances(self, id_: str, machine_id: str, running: Mapping[str, str]) -> Circumstances:
         """What other deployments already ask of each node."""
@@ -240,6 +255,7 @@ class Deployments:
             }
             self._store.commit(step.deployment, list(lines.values()), generations, outcomes, events)
             self._log_turn(before, step)
+            self._due.add(deployment.id)
             self._wake.set()
         for name in touched:
             self._fleet.push_to(name)

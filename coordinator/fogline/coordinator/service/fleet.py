@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -69,8 +69,8 @@ class Fleet:
         self._ids = itertools.count(1)
         self._closing = False
         self._opened_at = time.monotonic()
-        self.on_change: Callable[[], None] = lambda: None
-        """Called whenever something about a node changed."""
+        self.on_change: Callable[[str], None] = lambda _: None
+        """Called with a node's name whenever something about it changed, other than its counters."""
         self.records: dict[str, NodeRecord] = {}
         for stored in store.nodes():
             age_s = max(0.0, time.time() - stored.seen_at)
@@ -101,7 +101,7 @@ class Fleet:
         record.session, record.observed_generation = object(), -1
         record.open_requests = not record.outgoing.empty()
         record.push.set()
-        self.on_change()
+        self.on_change(name)
         return record
 
     def leave(self, record: NodeRecord, session: object) -> None:
@@ -112,7 +112,7 @@ class Fleet:
             away = Event(Kind.NODE, "away: its session ended", node=record.facts.name) if record.told_away else None
             self._store.save_node(record.facts.name, record.facts.SerializeToString(), record.release, away)
             self._fail_pending(record)
-            self.on_change()
+            self.on_change(record.facts.name)
 
     def close(self) -> None:
         """The coordinator stops: what ends from now on tells nothing about the nodes."""
@@ -133,9 +133,11 @@ class Fleet:
         """A heartbeat, or a full observation of the node's copies."""
         record.heard_at = time.monotonic()
         if observation is not None:
+            known = _lives(record.observed), record.observed_generation
             record.observed = {(each.assignment, each.spec_digest): each for each in observation.copies}
             record.observed_generation = observation.generation
-            self.on_change()
+            if known != (_lives(record.observed), record.observed_generation):
+                self.on_change(record.facts.name)
 
     def push_to(self, name: str) -> None:
         """The desired state of this node changed."""
@@ -196,6 +198,13 @@ class Fleet:
             while replies.full():
                 replies.get_nowait()
             replies.put_nowait(agent.NodeReply(id=id_, last=True, error_kind=ErrorKind.UNREACHABLE, error=lost))
+
+
+def _lives(observed: Mapping[tuple[str, str], common.CopyObserved]) -> dict[tuple[str, str], tuple[object, ...]]:
+    """Everything about copies but what they counted: that comes with every heartbeat and moves nothing."""
+    return {
+        key: (copy.state, copy.reason, copy.restarts, copy.incarnation, copy.progress) for key, copy in observed.items()
+    }
 
 
 class RequestLine:

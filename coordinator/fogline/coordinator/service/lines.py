@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 
 from fogline.coordinator.core.deployment import Copy, Deployment, Want
 from fogline.coordinator.core.reconcile import DRAIN_S, Step
@@ -13,6 +14,9 @@ from fogline.v1 import agent_coordinator_pb2 as agent
 
 log = logging.getLogger(__name__)
 
+SPECS_HELD = 4096
+"""Specs kept at hand, of some 2 kB each."""
+
 
 class Lines:
     """What each node is told, as it is kept in the store."""
@@ -22,16 +26,33 @@ class Lines:
         self._fleet = fleet
         self._cluster_id = cluster_id
         self._epoch = store.epoch()
-        self._lines = {line.copy: line for line in store.desired()}
+        self._of_deployment: dict[str, dict[Copy, DesiredLine]] = defaultdict(dict)
+        self._of_node: dict[str, dict[Copy, DesiredLine]] = defaultdict(dict)
+        for line in store.desired():
+            self._of_deployment[line.deployment][line.copy] = line
+            self._of_node[line.copy.node][line.copy] = line
+        self._specs: dict[str, bytes] = {}
         self._sent: dict[str, tuple[object, int]] = {}
 
     def get(self, copy: Copy) -> DesiredLine | None:
         """The line of a copy, if its node is told anything about it."""
-        return self._lines.get(copy)
+        return self._of_node.get(copy.node, {}).get(copy)
 
     def labels(self, id_: str) -> dict[Copy, int]:
         """The revision that each copy of a deployment was last wanted for."""
-        return {copy: line.revision for copy, line in self._lines.items() if line.deployment == id_}
+        return {copy: line.revision for copy, line in self._of_deployment.get(id_, {}).items()}
+
+    def deployments_on(self, node: str) -> set[str]:
+        """Every deployment that has something wanted of that node."""
+        return {line.deployment for line in self._of_node.get(node, {}).values()}
+
+    def spec(self, digest: str) -> bytes:
+        """The spec of that digest: read once, since one change goes to many nodes. KeyError: never added."""
+        if digest not in self._specs:
+            if len(self._specs) >= SPECS_HELD:
+                self._specs.clear()
+            self._specs[digest] = self._store.spec(digest)
+        return self._specs[digest]
 
     def heard_generation(self, record: NodeRecord, epoch: int, generation: int) -> None:
         """A node that saw a later desired state than this store knows: go on above it, never back."""
@@ -52,15 +73,13 @@ class Lines:
         if self._sent.get(name) == mark:
             return None
         self._sent[name] = mark
-        lines = sorted((line for line in self._lines.values() if line.copy.node == name), key=lambda line: line.copy)
+        lines = sorted(self._of_node.get(name, {}).values(), key=lambda line: line.copy)
         return agent.DesiredState(
             cluster_id=self._cluster_id,
             epoch=self._epoch,
             generation=record.generation,
             assignments=[
-                translate.assignment(
-                    line.copy, line.want, self._store.spec(line.copy.spec_digest), line.revision, DRAIN_S
-                )
+                translate.assignment(line.copy, line.want, self.spec(line.copy.spec_digest), line.revision, DRAIN_S)
                 for line in lines
             ],
         )
@@ -68,7 +87,7 @@ class Lines:
     def after(self, step: Step) -> tuple[dict[Copy, DesiredLine], set[str]]:
         """Lines after this step, and the nodes whose desired state they change; raises their generations."""
         id_ = step.deployment.id
-        old = {copy: line for copy, line in self._lines.items() if line.deployment == id_}
+        old = self._of_deployment.pop(id_, {})
         changed = {copy for copy, want in step.wanted.items() if copy not in old or old[copy].want != want}
         touched = {copy.node for copy in changed | (old.keys() - step.wanted.keys())}
         for name in touched:
@@ -78,7 +97,12 @@ class Lines:
             copy: old[copy] if copy not in changed else self._line(step.deployment, copy, want)
             for copy, want in step.wanted.items()
         }
-        self._lines = {copy: line for copy, line in self._lines.items() if line.deployment != id_} | lines
+        for copy in old.keys() - lines.keys():
+            del self._of_node[copy.node][copy]
+        for copy, line in lines.items():
+            self._of_node[copy.node][copy] = line
+        if lines:
+            self._of_deployment[id_] = lines
         return lines, touched
 
     def _line(self, deployment: Deployment, copy: Copy, want: Want) -> DesiredLine:

@@ -6,7 +6,6 @@ from fogline.coordinator.core.deployment import Copy, Deployment, Seen
 from fogline.coordinator.service import translate
 from fogline.coordinator.service.fleet import Fleet
 from fogline.coordinator.service.lines import Lines
-from fogline.coordinator.store.sql import Store
 from fogline.runtimes.spec import HealthSpec, parse
 from fogline.wire.terms import CopyState, Wanted
 
@@ -14,8 +13,7 @@ from fogline.wire.terms import CopyState, Wanted
 class Views:
     """Looks at copies."""
 
-    def __init__(self, store: Store, fleet: Fleet, lines: Lines) -> None:
-        self._store = store
+    def __init__(self, fleet: Fleet, lines: Lines) -> None:
         self._fleet = fleet
         self._lines = lines
         self._healths: dict[str, HealthSpec] = {}
@@ -41,5 +39,5 @@ class Views:
 
     def _health(self, copy: Copy) -> HealthSpec:
         if copy.spec_digest not in self._healths:
-            self._healths[copy.spec_digest] = parse(self._store.spec(copy.spec_digest)).health
+            self._healths[copy.spec_digest] = parse(self._lines.spec(copy.spec_digest)).health
         return self._healths[copy.spec_digest]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from fogline.coordinator.core.deployment import Copy, Deployment, Outcome, Phase, Want
 from fogline.coordinator.core.events import Event
@@ -183,8 +183,9 @@ class Store:
             connection.execute(delete(t.desired).where(t.desired.c.deployment == deployment.id))
             if lines:
                 connection.execute(insert(t.desired), [_row(line) for line in lines])
-            for node, generation in generations.items():
-                connection.execute(update(t.nodes).where(t.nodes.c.name == node).values(generation=generation))
+            if generations:
+                numbered = update(t.nodes).where(t.nodes.c.name == bindparam("node")).values(generation=bindparam("to"))
+                connection.execute(numbered, [{"node": node, "to": to} for node, to in generations.items()])
             for outcome in outcomes:
                 where = (t.revisions.c.deployment == deployment.id, t.revisions.c.number == outcome.revision)
                 verdict = {"succeeded": outcome.succeeded, "verdict": outcome.text}
@@ -264,10 +265,10 @@ def _keep_specs(connection: Connection, specs: Mapping[str, bytes]) -> None:
 def _remember_hosts(connection: Connection, id_: str, nodes: set[str]) -> None:
     """A deployment of a deleted one's name keeps what dead letters that left on its nodes."""
     known = {row.node: row.purge for row in connection.execute(select(t.hosts).where(t.hosts.c.deployment == id_))}
-    for node in sorted(nodes):
-        if node not in known:
-            connection.execute(insert(t.hosts).values(deployment=id_, node=node, purge=False))
-        elif known[node]:
+    if fresh := sorted(nodes - known.keys()):
+        connection.execute(insert(t.hosts), [{"deployment": id_, "node": node, "purge": False} for node in fresh])
+    for node in sorted(nodes & known.keys()):
+        if known[node]:
             where = (t.hosts.c.deployment == id_, t.hosts.c.node == node)
             connection.execute(update(t.hosts).where(*where).values(purge=False))
 
