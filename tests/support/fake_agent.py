@@ -73,6 +73,8 @@ class FakeAgent:
         self.hello = agent.Hello(protocol=PROTOCOL, release="0.1.0", facts=facts, **hello)
         self.desired: list[agent.DesiredState] = []
         self.call: Any = None
+        self.requests: Any = None
+        """The second stream, once it was opened."""
         self.requests_wanted = asyncio.Event()
 
     async def join(self) -> agent.Welcome:
@@ -100,6 +102,15 @@ class FakeAgent:
                 if wanted(message):
                     found: agent.CoordinatorMessage = message
                     return found
+
+    async def tell_holdings(self, *held: agent.Assignment) -> None:
+        """Wait to be asked what this node holds, and answer."""
+        await self.told(lambda message: message.HasField("open_requests"))
+        requests = self.stub.Requests(metadata=(("fogline-node", self.name),))
+        request = await asyncio.wait_for(requests.read(), WAIT_S)
+        assert request.HasField("holdings"), request
+        await requests.write(agent.NodeReply(id=request.id, last=True, held=agent.DesiredState(assignments=held)))
+        self.requests = requests
 
     async def obey(self, states: Mapping[Any, Any]) -> agent.DesiredState:
         """Take the next desired state that wants something; observe each copy in the state given for that."""

@@ -183,6 +183,7 @@ def test_a_node_that_saw_later_numbers_raises_the_epoch(tmp_path: Path) -> None:
             joined(service.address, "edge", cluster_id=CLUSTER, epoch=3, generation=17) as fake,
         ):
             await fake.observe(generation=17)
+            await fake.tell_holdings()
             desired = (await fake.told(lambda message: message.HasField("desired"))).desired
             assert desired.epoch == 4
             assert service.store.epoch() == 4
