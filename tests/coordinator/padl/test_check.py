@@ -123,6 +123,16 @@ ERRORS: list[tuple[list[tuple[str, Any]], str, str, str]] = [
     ([("queues/raw/props/topic", "#/a")], "/queues/raw/props/topic", "'#' only at the end", ""),
     ([("queues/raw/props/topic", "$share/g/a")], "/queues/raw/props/topic", "shared subscription", ""),
     ([("queues/raw/props/topic", "ä" * 40_000)], "/queues/raw/props/topic", "longer than 65535 bytes", ""),
+    # dead letters
+    (
+        [(SCALE + "/on-error/queue", "alrms")],
+        "/pipeline/scale/on-error/queue",
+        "not a queue; did you mean 'alarms'?",
+        "",
+    ),
+    ([(SCALE + "/on-error/queue", "judge")], "/pipeline/scale/on-error/queue", "'judge' is not a queue", "known: "),
+    ([(SCALE + "/on-error/queue", "raw")], "/pipeline/scale/queues/output", "circle: scale → raw → scale", ""),
+    ([(SCALE + "/constraints/node", {"layer": "foog"})], "/pipeline/scale/constraints/node/layer", "mean 'fog'?", ""),
     # API mode
     ([("package-mode", "api")], "/pipeline/scale/queues/input", "'raw' is a queue, and in API mode", "neighbour"),
 ]
@@ -139,6 +149,11 @@ WARNINGS: list[tuple[Raw, str, str]] = [
     (setting(("queues/spare", a_queue())), "/queues/spare", "no stage uses the queue 'spare'"),
     (setting(("infra/spare", {})), "/infra/spare", "no stage is pinned to the machine 'spare'"),
     (without(a_document(), "infra"), "/pipeline/scale/infra", "the document has no infra map"),
+    (
+        setting((SCALE + "/constraints/node", {"hostnam": "a"})),
+        "/pipeline/scale/constraints/node/hostnam",
+        "'hostname'",
+    ),
     (setting((JUDGE + "/language", "python")), "/pipeline/judge/language", "a model stage has no language"),
     (setting(("infra/gateway/sshConfig", {"pass": "geheim"})), "/infra/gateway/sshConfig/pass", "in clear text"),
     (

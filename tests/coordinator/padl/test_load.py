@@ -222,6 +222,22 @@ def test_a_setting_that_sets_nothing(tmp_path: Path, setting: str) -> None:
     assert [(each.file, each.line) for each in loaded.problems] == [("--set", 2)]
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("queues.rw.props.port=1", "the document has no queue 'rw'; did you mean 'raw'?"),
+        ("pipeline.juge.model=x", "the document has no stage 'juge'; did you mean 'judge'?"),
+        ("queues.raw.props.prt=1", "'prt' is not an option of connector 'mqtt'; did you mean 'port'?"),
+        ("queues.raw.props.port=x", "port must be an integer between 1 and 65535, not 'x'"),
+        ("pipelne.judge.model=x", "'pipelne' is not a key of the document; did you mean 'pipeline'?"),
+    ],
+)
+def test_a_misspelt_setting_is_placed_at_set(tmp_path: Path, setting: str, message: str) -> None:
+    found = judge(load([written(tmp_path, a_document())], ["id=x", setting]))
+    named = [each for each in found if each.message == message]
+    assert [(each.severity, each.file, each.line) for each in named] == [("error", "--set", 2)]
+
+
 def test_every_unreadable_file_is_named(tmp_path: Path) -> None:
     bad = written(tmp_path, "{", "bad.json")
     loaded = load([tmp_path / "absent.json", written(tmp_path, a_document()), bad])

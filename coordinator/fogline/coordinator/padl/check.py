@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Set
 
 from fogline.coordinator.padl import older
-from fogline.coordinator.padl.links import ends, link_problems
+from fogline.coordinator.padl.links import copies, ends, link_problems
 from fogline.coordinator.padl.model import CODE, Document, Queue, Stage, Translated
 from fogline.coordinator.padl.problems import Problem, error, listed, near_miss, pointer_to, quoted, warning
 from fogline.coordinator.padl.props import prop_problems
@@ -123,7 +123,7 @@ def _queue(name: str, queue: Queue) -> Iterator[Problem]:
 
 
 def _topics(document: Document) -> Iterator[Problem]:
-    written = {end.name: end.stage for end in ends(document) if end.side == "output"}
+    written = {end.name: end.stage for end in (*ends(document), *copies(document)) if end.side == "output"}
     first: dict[tuple[object, ...], str] = {}
     for name, queue in document.queues.items():
         topic, place = queue.props.get("topic"), pointer_to("queues", name, "props", "topic")
@@ -175,7 +175,7 @@ def _machines(document: Document, broken: Set[str]) -> Iterator[Problem]:
 
 
 def _unused(document: Document) -> Iterator[Problem]:
-    used = {end.name for end in ends(document)}
+    used = {end.name for end in (*ends(document), *copies(document))}
     for name in document.queues:
         if name not in used:
             yield warning(pointer_to("queues", name), f"no stage uses the queue {quoted(name)}", "remove it")

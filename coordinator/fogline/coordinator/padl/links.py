@@ -34,6 +34,13 @@ def ends(document: Document) -> Iterator[End]:
                 yield End(name, side, other, pointer_to(*keys, index) if len(others) > 1 else pointer_to(*keys))
 
 
+def copies(document: Document) -> Iterator[End]:
+    """The queues that get a copy of every dead letter."""
+    for name, stage in document.pipeline.items():
+        if stage.on_error is not None and stage.on_error.queue is not None:
+            yield End(name, "output", stage.on_error.queue, pointer_to("pipeline", name, "on-error", "queue"))
+
+
 def link_problems(document: Document, broken: Set[str]) -> list[Problem]:
     """Everything wrong with the links. Names in `broken` are not judged: their own shape is already wrong."""
     both = set(document.pipeline) & set(document.queues)
@@ -47,6 +54,7 @@ def link_problems(document: Document, broken: Set[str]) -> list[Problem]:
         for name in sorted(both)
     ]
     found += [problem for end in ends(document) if end.name not in unsure for problem in _judged(end, document)]
+    found += [problem for end in copies(document) if end.name not in unsure for problem in _copied(end, document)]
     found += _twice(document)
     found += islice(_cycles(document, unsure), _CYCLES_SHOWN)
     found += _api_chain(document, broken) if document.package_mode == "api" else _stream_ends(document)
@@ -63,6 +71,13 @@ def _judged(end: End, document: Document) -> Iterator[Problem]:
     elif document.package_mode == "api":
         message = f"{quoted(end.name)} is a queue, and in API mode stages are linked to stages only"
         yield error(end.pointer, message, 'name the neighbour stage, or set "package-mode": "stream"')
+
+
+def _copied(end: End, document: Document) -> Iterator[Problem]:
+    if end.name in document.queues:
+        return
+    message = f"{quoted(end.name)} is not a queue{near_miss(end.name, document.queues)}"
+    yield error(end.pointer, message, f"known: {listed(document.queues) or 'none'}")
 
 
 def _one_sided(end: End, other: Stage) -> Iterator[Problem]:
@@ -122,7 +137,7 @@ def _cycles(document: Document, unsure: Set[str]) -> Iterator[Problem]:
 def _graph(document: Document, unsure: Set[str]) -> dict[str, list[str]]:
     """Stage or queue -> those that get its records."""
     graph: dict[str, list[str]] = {name: [] for name in (*document.pipeline, *document.queues)}
-    for end in ends(document):
+    for end in (*ends(document), *copies(document)):
         if end.name in graph and end.name not in unsure and end.stage not in unsure:
             origin, target = (end.name, end.stage) if end.side == "input" else (end.stage, end.name)
             graph[origin].append(target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from pydantic import ValidationError
 
 from fogline.coordinator.padl.json_text import fit, read_json
 from fogline.coordinator.padl.model import Document
-from fogline.coordinator.padl.problems import Problem, error, quoted
+from fogline.coordinator.padl.problems import Problem, error, listed, near_miss, pointer_to, quoted
 from fogline.coordinator.padl.sentences import problems_of
 from fogline.coordinator.padl.source import merged, read_source
 from fogline.coordinator.padl.tree import NESTING_LIMIT, Node, Unreadable, find, plain
 
 SETTING = "--set"
 """The file name of values that come from the command line; their line is the setting's number."""
+_PARTS = {"pipeline": "stage", "queues": "queue", "infra": "machine"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def load(paths: Sequence[Path], settings: Sequence[str] = ()) -> Loaded:
     layers = [root for root, _ in sources if root is not None]
     for number, setting in enumerate(settings, start=1):
         layer, refused = _layer_of(setting, number)
+        if layer is not None and layers:
+            problems.extend(_nobody(setting, merged(layers), number))
         layers.extend([layer] if layer else [])
         problems.extend([refused] if refused else [])
     if not paths:
@@ -119,6 +122,15 @@ def _layer_of(setting: str, number: int) -> tuple[Node | None, Problem | None]:
     for key in reversed(keys):
         node = Node({key: node}, SETTING, number)
     return node, None
+
+
+def _nobody(setting: str, root: Node, number: int) -> Iterator[Problem]:
+    """A value set inside a stage, queue or machine that the document does not have."""
+    keys = setting.partition("=")[0].split(".")
+    part = find(root, pointer_to(keys[0])).value if keys[0] in _PARTS and len(keys) > 2 else None
+    if isinstance(part, dict) and keys[1] not in part:
+        message = f"the document has no {_PARTS[keys[0]]} {quoted(keys[1])}{near_miss(keys[1], part)}"
+        yield Problem("error", pointer_to(*keys), message, f"known: {listed(part) or 'none'}", SETTING, number)
 
 
 def _noded(value: Any, number: int) -> Node:
