@@ -141,8 +141,12 @@ def test_release_ends_the_readers_session(tmp_path: Path, broker: Mosquitto) -> 
     source.open()
     source.bind()
     source.close()
-    assert command("publish", path, "--queue", "in", stdin=b"1\n").returncode == 0
-    assert command("release", path).returncode == 0
+    waiting = b"".join(b"%d\n" % number for number in range(1500))
+    assert command("publish", path, "--queue", "in", stdin=waiting).returncode == 0
+    assert command("release", path, "--reader", "somebody-else").stdout == b""
+    told = {"queue": "in", "reader": source.endpoint.client_id, "left": 1500}
+    assert lines(command("release", path, "--reader", source.endpoint.client_id).stdout) == [told]
+    assert command("release", path).stdout == b""
     source.open()
     source.bind()
     assert source.take(5, 0.2) == []

@@ -161,8 +161,7 @@ class Lifecycle:
             copy.look_now.set()
 
     async def _forget(self, copy: Copy) -> None:
-        if copy.wish.release:
-            await self._release(copy)
+        released = await self._release(copy) if copy.wish.release or copy.wish.release_readers else ""
         try:
             await asyncio.to_thread(copy.workspace.remove)
         except OSError as error:
@@ -172,13 +171,14 @@ class Lifecycle:
         except FoglineError as error:  # the next agent forgets it once more
             log.error("%s: %s", copy.name, error.sentence)
         copy.stages = ()
-        copy.show(CopyState.GONE, "")
+        copy.show(CopyState.GONE, released)
 
-    async def _release(self, copy: Copy) -> None:
+    async def _release(self, copy: Copy) -> str:
         try:
-            await self._preparation.release(copy.wish, copy.workspace)
+            return await self._preparation.release(copy.wish, copy.workspace)
         except (FoglineError, OSError) as error:
             log.warning("%s: its broker sessions stay: %s", copy.name, error)
+            return f"its broker sessions stay: {error}"
 
     async def _drained(self, copy: Copy, attendant: asyncio.Task[None], drain_s: float) -> bool:
         if copy.control is None:

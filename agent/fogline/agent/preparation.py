@@ -17,7 +17,7 @@ from fogline.agent.host.workspace import Workspace, last_words
 from fogline.runtimes.spec import SegmentSpec, SpecError, digest, parse
 from fogline.wire.terms import ErrorKind, FoglineError
 
-RELEASE_S = 15.0
+RELEASE_S = 30.0
 _VERDICT_BYTES = 64 * 1024
 
 
@@ -45,13 +45,20 @@ class Preparation:
             progress("checking")
             await self._check(spec, workspace)
 
-    async def release(self, wish: Assignment, workspace: Workspace) -> None:
-        """End the broker sessions of the segment's readers. Raises FoglineError when that fails."""
+    async def release(self, wish: Assignment, workspace: Workspace) -> str:
+        """End the broker sessions of the segment's readers, or of those the wish names.
+
+        Returns a sentence about what they had not read yet, empty when that is nothing. Raises FoglineError when
+        a session stays.
+        """
         spec = read_spec(wish)
         workspace.create(wish)
         command = [*self._runtime, "release", str(workspace.spec)]
+        for reader in () if wish.release else wish.release_readers:
+            command += ["--reader", reader]
+        said = workspace.path / "release.out"
         try:
-            with (workspace.path / "release.out").open("wb") as output:
+            with said.open("wb") as output:
                 async with child(command, workspace.path, spec.environment, output=output) as process:
                     async with asyncio.timeout(RELEASE_S):
                         code = await process.wait()
@@ -59,6 +66,7 @@ class Preparation:
             raise FoglineError(ErrorKind.DEADLINE, f"no broker let go within {RELEASE_S:g} s") from None
         if code != 0:
             raise FoglineError(ErrorKind.FAILED, f"release ended with exit code {code}")
+        return "; ".join(_given_up(line) for line in said.read_bytes().splitlines() if line.startswith(b"{"))
 
     async def _check(self, spec: SegmentSpec, workspace: Workspace) -> None:
         said, limit_s = workspace.path / "check.out", spec.health.startup_s
@@ -73,6 +81,11 @@ class Preparation:
             raise FoglineError(ErrorKind.FAILED, sentence) from None
         if code != 0:
             raise FoglineError(ErrorKind.FAILED, _reason(said, code))
+
+
+def _given_up(line: bytes) -> str:
+    told = json.loads(line)
+    return f"its reader of {told['queue']} is released; {told['left']} messages that it had not read were given up"
 
 
 def read_spec(wish: Assignment) -> SegmentSpec:

@@ -80,6 +80,7 @@ def _assignment(message: agent.Assignment) -> Assignment:
         revision=message.revision,
         drain_s=message.drain_s,
         release=message.release,
+        release_readers=tuple(message.release_readers),
         incarnation=message.incarnation,
     )
 
@@ -94,6 +95,7 @@ def _wish(wish: Assignment) -> agent.Assignment:
         revision=wish.revision,
         drain_s=wish.drain_s,
         release=wish.release,
+        release_readers=wish.release_readers,
         incarnation=wish.incarnation,
     )
 

@@ -235,6 +235,7 @@ class Assignment(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     DRAIN_S_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
+    RELEASE_READERS_FIELD_NUMBER: _builtins.int
     INCARNATION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """pipeline/segment/replica/lane"""
@@ -252,6 +253,10 @@ class Assignment(_message.Message):
     """STOPPED only: afterwards end the broker sessions of its readers"""
     incarnation: _builtins.int
     """RUNNING only: a process that was started for a lower one is replaced"""
+    @_builtins.property
+    def release_readers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """STOPPED only: the same for these client ids alone"""
+
     def __init__(
         self,
         *,
@@ -263,11 +268,12 @@ class Assignment(_message.Message):
         revision: _builtins.int = ...,
         drain_s: _builtins.float = ...,
         release: _builtins.bool = ...,
+        release_readers: _abc.Iterable[_builtins.str] | None = ...,
         incarnation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind", b"bind", "drain_s", b"drain_s", "id", b"id", "incarnation", b"incarnation", "release", b"release", "revision", b"revision", "spec", b"spec", "spec_digest", b"spec_digest", "wanted", b"wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bind", b"bind", "drain_s", b"drain_s", "id", b"id", "incarnation", b"incarnation", "release", b"release", "release_readers", b"release_readers", "revision", b"revision", "spec", b"spec", "spec_digest", b"spec_digest", "wanted", b"wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,15 +7,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fogline.runtimes import registry
 from fogline.runtimes.assembly import read_spec
 from fogline.runtimes.check import check
 from fogline.runtimes.dead_letters import ACTIONS, dead_letters
-from fogline.runtimes.errors import NotConnected
 from fogline.runtimes.host import Places, run
 from fogline.runtimes.lines import answers_only
 from fogline.runtimes.logs import log, set_up
 from fogline.runtimes.publish import publish
+from fogline.runtimes.release import release
 from fogline.runtimes.spec import Exit, SpecError
 from fogline.runtimes.trial import trial
 
@@ -61,7 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("numbers", type=int, nargs="*", metavar="N", help="show, discard: these; default: all")
     one.add_argument("--limit", type=int, default=0, help="list: the newest so many")
     one.set_defaults(command=_dead_letters)
-    command("release", "end the readers' sessions at their brokers", _release)
+    one = command("release", "end the readers' sessions at their brokers", _release)
+    one.add_argument("--reader", action="append", default=[], metavar="CLIENT_ID", help="this one alone; repeatable")
     return parser
 
 
@@ -91,15 +91,12 @@ def _dead_letters(arguments: argparse.Namespace) -> int:
 
 
 def _release(arguments: argparse.Namespace) -> int:
-    """Every reader, even when one broker is away; the first that was away decides the exit code."""
-    code = Exit.DONE
-    for source in read_spec(arguments.spec).sources:
-        try:
-            registry.connector(source).release(source)
-        except NotConnected as error:
-            log.error("queue %s: %s", source.queue, error.reason)
-            code = Exit.NOT_CONNECTED
-    return code
+    """Every reader, even when one broker is away; the first that was away decides the exit code.
+
+    One JSON line for each reader that had not read everything: `{"queue", "reader", "left"}`.
+    """
+    with answers_only() as out:
+        return release(read_spec(arguments.spec), arguments.reader, out)
 
 
 if __name__ == "__main__":

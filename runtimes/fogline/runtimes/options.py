@@ -54,6 +54,9 @@ CONNECTORS: Mapping[str, tuple[Option, ...] | None] = {
 }
 """Connector -> its options; None: the connector is known but this release refuses it."""
 
+ADDRESS = ("server", "port", "topic")
+"""The options that say where a queue is; the others say how it is read and written."""
+
 FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
     "code": (
         Option("path", "string", "Folder of the code, relative to the document.", "./preparation", required=True),

@@ -62,6 +62,8 @@ class Assignment:
     """STOPPED only: how long the process may finish what it has taken."""
     release: bool = False
     """STOPPED only: afterwards end the broker sessions of the segment's readers."""
+    release_readers: tuple[str, ...] = ()
+    """STOPPED only: the same for these client ids alone, which no successor reads under."""
     listed: bool = True
     """Whether the newest snapshot names this copy."""
     incarnation: int = 0

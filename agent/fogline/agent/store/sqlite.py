@@ -224,6 +224,7 @@ def _record(row: tuple[str, str, bytes, str]) -> CopyRecord:
     assignment, digest, spec, record = row
     fields = json.loads(record)
     wanted = Wanted(fields["wish"].pop("wanted"))
+    fields["wish"]["release_readers"] = tuple(fields["wish"].get("release_readers", ()))
     wish = Assignment(assignment, digest, spec, wanted, **fields.pop("wish"))
     return CopyRecord(wish, Phase(fields.pop("phase")), **fields)
 

@@ -84,6 +84,8 @@ class Want:
     release: bool = False
     incarnation: int = 0
     """RUNNING only: a process that was started for a lower one is replaced."""
+    readers: tuple[str, ...] = ()
+    """STOPPED only: client ids whose broker sessions end with the copy."""
 
 
 @dataclass(frozen=True)
@@ -123,3 +125,5 @@ class Deployment:
     """Whether the former revision is started again when this one does not become ready."""
     incarnations: Mapping[str, int] = field(default_factory=dict)
     """Assignment -> how often the operator had it restarted; 0 where it is not named."""
+    dropped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Spec digest -> client ids of readers that nobody reads as once a copy of it was replaced."""

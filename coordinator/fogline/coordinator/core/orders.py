@@ -6,7 +6,7 @@ that race, the later one is in charge and the verdict on the earlier says that i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from fogline.coordinator.core.deployment import SETTLED, Copy, Deployment, Observed, Outcome, Phase, Seen
@@ -55,9 +55,22 @@ def submitted(
     revision = former_revision if former else 0
     fresh = Deployment(
         d.id, number, Phase.PREPARING, now_s, copies, revision, former, tuple(dict.fromkeys(leaving)),
-        rolls_back=rolls_back, incarnations=d.incarnations,
+        rolls_back=rolls_back, incarnations=d.incarnations, dropped=d.dropped,
     )  # fmt: skip
     return fresh, superseded
+
+
+def dropping(fresh: Deployment, ended: Iterable[Copy], dropped: Mapping[str, tuple[str, ...]]) -> Deployment:
+    """A deployment just submitted, with the readers that the change drops, or that going back would drop.
+
+    `ended`: what ran last, where it does not run any more; its sessions are still there.
+    """
+    old = tuple(copy for copy in ended if copy.spec_digest in dropped and copy not in fresh.target)
+    leaving = tuple(dict.fromkeys((*fresh.leaving, *old)))
+    # Without a former revision there is no going back: what a failed first try has collected is kept for the next.
+    about = {copy.spec_digest for copy in (*leaving, *fresh.former, *(fresh.target if fresh.former else ()))}
+    kept = {key: ids for key, ids in {**fresh.dropped, **dropped}.items() if key in about}
+    return replace(fresh, leaving=leaving, dropped=kept)
 
 
 def stopped(deployment: Deployment, now_s: float, *, release: bool = False) -> tuple[Deployment, Outcome | None]:

@@ -66,7 +66,8 @@ def _advance(d: Deployment, observed: Observed, now_s: float) -> tuple[Deploymen
 
 def _advance_preparing(d: Deployment, observed: Observed, now_s: float) -> tuple[Deployment, Outcome | None]:
     new = [copy for copy in d.target if copy not in d.former]
-    ending = [copy for copy in new if copy in d.leaving]  # must be gone before it begins again
+    # What begins again must be gone first, and so must what still ends the session of a reader's former topic.
+    ending = [copy for copy in d.leaving if copy in new or _releases(d, copy, observed)]
     failure = _still_ending(d, ending, now_s) if ending else _first_failure(new, observed)
     failure = failure or _overdue(d, new, observed, now_s, "prepared")
     if failure:
@@ -117,7 +118,8 @@ def _advance_starting(d: Deployment, observed: Observed, now_s: float) -> tuple[
     if d.failure:
         text = f"{d.failure.text}; rolled back to revision {d.revision}, which runs again"
         return running, Outcome(d.failure.revision, False, text)
-    return running, Outcome(d.revision, True, f"revision {d.revision} is running")
+    left = (f"segment {copy.segment}: {note}" for copy in gone if (note := observed.get(copy, Seen()).reason))
+    return running, Outcome(d.revision, True, "; ".join((f"revision {d.revision} is running", *left)))
 
 
 def _held(d: Deployment, observed: Observed, now_s: float) -> tuple[Deployment, bool]:
@@ -178,6 +180,10 @@ def _enter(d: Deployment, phase: Phase, now_s: float) -> Deployment:
 
 def _replaced(d: Deployment) -> list[Copy]:
     return [copy for copy in d.former if copy not in d.target]
+
+
+def _releases(d: Deployment, copy: Copy, observed: Observed) -> bool:
+    return copy not in d.target and copy.spec_digest in d.dropped and not _gone(copy, observed)
 
 
 def _gone(copy: Copy, observed: Observed) -> bool:
@@ -259,12 +265,15 @@ def _wanted(d: Deployment, observed: Observed) -> dict[Copy, Want]:
     elif d.phase is Phase.STOPPING:
         wanted |= _stop_in_order(d.target, observed, d.release)
     wanted |= {copy: Want(Wanted.STOPPED, release=d.release) for copy in d.leaving}
-    return {copy: _incarnate(d, copy, want) for copy, want in wanted.items()}
+    return {copy: _in_full(d, copy, want) for copy, want in wanted.items()}
 
 
-def _incarnate(d: Deployment, copy: Copy, want: Want) -> Want:
-    number = d.incarnations.get(copy.assignment, 0)
-    return replace(want, incarnation=number) if number and want.wanted is Wanted.RUNNING else want
+def _in_full(d: Deployment, copy: Copy, want: Want) -> Want:
+    if want.wanted is Wanted.RUNNING:
+        return replace(want, incarnation=d.incarnations.get(copy.assignment, 0))
+    if want.wanted is Wanted.STOPPED and copy not in d.target:
+        return replace(want, readers=d.dropped.get(copy.spec_digest, ()))
+    return want
 
 
 def _stop_in_order(copies: Iterable[Copy], observed: Observed, release: bool) -> dict[Copy, Want]:

@@ -15,9 +15,10 @@ from fogline.coordinator.core.events import Event, Health, Kind, copy_events, tu
 from fogline.coordinator.core.graph import Link
 from fogline.coordinator.core.history import SegmentChange, changes
 from fogline.coordinator.core.imports import in_order
-from fogline.coordinator.core.orders import restarted, stopped, submitted
+from fogline.coordinator.core.orders import dropping, restarted, stopped, submitted
 from fogline.coordinator.core.place import Circumstances
 from fogline.coordinator.core.plan import Plan, plan
+from fogline.coordinator.core.readers import dropped
 from fogline.coordinator.core.reconcile import Step, reconcile
 from fogline.coordinator.padl.model import Document
 from fogline.coordinator.padl.parse import parse
@@ -86,10 +87,20 @@ class Deployments:
         fresh, superseded = submitted(
             current, number, copies, observed, time.time(), rolls_back=_rolls_back(submission.document)
         )
+        if current:
+            over = current.phase in {Phase.STOPPED, Phase.FAILED}
+            ended = [copy for copy in current.target if over and observed[copy].node_connected]
+            fresh = dropping(fresh, ended, self._dropped(current, fresh))
         log.info("deployment %s: revision %d accepted", id_, number)
         event = Event(Kind.SUBMITTED, f"revision {number} submitted", id_, number)
         self._turn(fresh, [superseded] if superseded else [], event)
         return number, False
+
+    def _dropped(self, current: Deployment, fresh: Deployment) -> dict[str, tuple[str, ...]]:
+        """The readers that only one of what ran last and what is to run has."""
+        before, after = ({c.spec_digest: parse_spec(self.spec(c)) for c in copies} for copies in (
+            fresh.former or current.target, fresh.target))  # fmt: skip
+        return dropped(before, after)
 
     def compare(self, submission: Submission, planned: Plan) -> list[SegmentChange]:
         """What a submit of an error-free plan would do to each segment."""

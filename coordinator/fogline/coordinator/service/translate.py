@@ -65,6 +65,7 @@ def assignment(copy: Copy, want: Want, spec: bytes, revision: int, drain_s: floa
         revision=revision,
         drain_s=drain_s,
         release=want.release,
+        release_readers=want.readers,
         incarnation=want.incarnation,
     )
 

@@ -11,6 +11,7 @@ _STEPS: dict[int, tuple[str, ...]] = {
     2: (
         "INSERT INTO hosts (deployment, node, purge) SELECT DISTINCT deployment, node, false FROM desired",
         "ALTER TABLE desired ADD COLUMN incarnation INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE desired ADD COLUMN readers TEXT NOT NULL DEFAULT '[]'",
     ),
 }
 """What leads from the schema before to that number, besides new tables, which are simply made."""

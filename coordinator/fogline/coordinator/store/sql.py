@@ -252,7 +252,9 @@ class Store:
 def _deployment(document: dict[str, Any]) -> Deployment:
     copies = {key: tuple(Copy(**each) for each in document[key]) for key in ("target", "former", "leaving")}
     failure = Outcome(**document["failure"]) if document["failure"] else None
-    return Deployment(**document | copies | {"phase": Phase(document["phase"]), "failure": failure})
+    dropped = {key: tuple(ids) for key, ids in document.get("dropped", {}).items()}
+    values = {"phase": Phase(document["phase"]), "failure": failure, "dropped": dropped}
+    return Deployment(**document | copies | values)
 
 
 def _keep_specs(connection: Connection, specs: Mapping[str, bytes]) -> None:
@@ -279,7 +281,9 @@ def _revision(row: Any) -> Revision:
 
 def _line(row: Any) -> DesiredLine:
     copy = Copy(row["assignment"], row["spec_digest"], row["node"], row["segment"], row["depth"])
-    want = Want(Wanted(row["wanted"]), row["bind"], row["release"], row["incarnation"])
+    want = Want(
+        Wanted(row["wanted"]), row["bind"], row["release"], row["incarnation"], tuple(json.loads(row["readers"]))
+    )
     return DesiredLine(copy, row["deployment"], row["revision"], want, row["generation"])
 
 
@@ -292,5 +296,6 @@ def _row(line: DesiredLine) -> dict[str, Any]:
         "bind": line.want.bind,
         "release": line.want.release,
         "incarnation": line.want.incarnation,
+        "readers": json.dumps(line.want.readers),
         "generation": line.generation,
     }

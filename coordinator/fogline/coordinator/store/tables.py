@@ -78,6 +78,7 @@ desired = Table(
     Column("release", Boolean, nullable=False),
     Column("generation", Integer, nullable=False),  # of the node, when this line last changed
     Column("incarnation", Integer, nullable=False, server_default="0"),
+    Column("readers", Text, nullable=False, server_default="[]"),  # JSON: client ids to be released
 )
 
 events = Table(
