@@ -72,9 +72,9 @@ class Suspects:
     def enter(self, ids: Sequence[str], letter: int = 0) -> None:
         """These messages are about to run, or this dead letter: it does not come again by itself, so nobody
         need suspect it."""
-        text = "\n".join(ids).encode(errors="surrogatepass")
-        count, header, begin = len(ids), self._header, self._begin
-        if len(text) > self._text_limit or text.count(b"\n") != count - 1 or not text:
+        whole, count, header, begin = "".join(ids), len(ids), self._header, self._begin
+        text = b"" if not whole or "\n" in whole else "\n".join(ids).encode(errors="surrogatepass")
+        if not text or len(text) > self._text_limit:
             self._room[begin : begin + _DIGEST_BYTES * count] = b"".join(map(_digest, ids))
             header[_TEXT_BYTES] = 0
         else:
