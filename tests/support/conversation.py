@@ -19,8 +19,10 @@ from fogline.v1 import common_pb2 as common
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.wire.terms import Wanted
 from support.documents import a_pipeline
-from support.fake_agent import WAIT_S, FakeAgent, Served, joined
+from support.fake_agent import FakeAgent, Served, joined
 
+WAIT_S = 25.0
+"""A command that a test starts takes its time on a busy machine."""
 CODE = b"code"
 DIGEST = hashlib.sha256(CODE).hexdigest()
 OBEDIENT = {
@@ -30,8 +32,8 @@ OBEDIENT = {
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    """Run an asynchronous test to its end, within 30 s."""
-    asyncio.run(asyncio.wait_for(test, 30.0))
+    """Run an asynchronous test to its end, within 55 s."""
+    asyncio.run(asyncio.wait_for(test, 55.0))
 
 
 async def until(what: str, check: Callable[[], Any]) -> None:

@@ -1,4 +1,4 @@
-"""`coord` as a process of its own, talking to a coordinator in the test's event loop."""
+"""`coord` against a coordinator in the test's event loop: to its end, or as a process to watch."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner
+
+from fogline.coordinator.cli.app import app
+from fogline.wire.errors import exit_code
+from fogline.wire.terms import FoglineError
 from support.fake_agent import Served
 
 BIN = Path(sys.executable).parent
-COMMAND_S = 25.0
 
 
 @dataclass(frozen=True)
@@ -35,21 +41,33 @@ class Done:
         return [" ".join(line.split()) for line in self.out.splitlines()]
 
 
-async def begin(service: Served, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
-    """Start a command; its output can be read while it runs."""
-    return await asyncio.create_subprocess_exec(
+@asynccontextmanager
+async def begun(service: Served, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A running command; its output can be read meanwhile. It is ended with the test at the latest."""
+    process = await asyncio.create_subprocess_exec(
         str(BIN / "coord"),
         *arguments,
-        env={**os.environ, "FOGLINE_COORDINATOR": service.address, "TZ": "UTC", **environment},
+        env={**os.environ, "FOGLINE_COORDINATOR": service.address, "TZ": "UTC"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
 
 
 async def coord(service: Served, *arguments: str) -> Done:
-    """Run a command to its end."""
-    process = await begin(service, *arguments)
-    async with asyncio.timeout(COMMAND_S):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return Done(process.returncode, out.decode(), err.decode())
+    """Run a command to its end, in a thread: without the start of a process."""
+    return await asyncio.to_thread(_invoke, service.address, arguments)
+
+
+def _invoke(address: str, arguments: tuple[str, ...]) -> Done:
+    result = CliRunner().invoke(app, arguments, env={"FOGLINE_COORDINATOR": address})
+    if isinstance(result.exception, FoglineError):  # as `main` of `coord` does
+        return Done(exit_code(result.exception), result.stdout, f"{result.stderr}coord: {result.exception.sentence}\n")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Done(result.exit_code, result.stdout, result.stderr)

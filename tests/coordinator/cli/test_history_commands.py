@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from fogline.v1 import common_pb2 as common
 from support.conversation import brought_up, obedient, run, until
-from support.coord_command import begin, coord
+from support.coord_command import begun, coord
 from support.documents import a_pipeline
 from support.fake_agent import served
 
@@ -121,12 +120,10 @@ def test_a_deployment_is_stopped_started_and_told_of(tmp_path: Path) -> None:
 
 def test_events_are_followed_until_interrupted(tmp_path: Path) -> None:
     async def test() -> None:
-        async with served(tmp_path) as service:
-            process = await begin(service, "events", "-f", "--output", "json")
+        async with served(tmp_path) as service, begun(service, "events", "-f", "--output", "json") as process:
             assert process.stdout is not None
             async with obedient(service.address, "edge"):
-                line = await asyncio.wait_for(process.stdout.readline(), 20.0)
-            event = json.loads(line)
+                event = json.loads(await process.stdout.readline())
             assert (event["kind"], event["node"], event["text"]) == ("node", "edge", "joined")
             process.send_signal(signal.SIGINT)
             assert await process.wait() == 130

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fogline.coordinator.cli.moments import shown
 from fogline.v1 import agent_coordinator_pb2 as agent
 from support.conversation import answer_requests, obedient, ran_on, run
 from support.coord_command import Done, coord
@@ -46,8 +47,8 @@ def test_the_list_is_newest_first_and_a_missing_node_shows_in_the_exit_code(tmp_
             assert (asked.action, asked.limit) == ("list", 5)
             assert done.lines == [
                 "LETTER STAGE QUEUE ATTEMPTS LAST BYTES REASON",
-                "edge/2 a q1 4 2026-01-31 12:01:02 8 KeyError: 'n'",
-                "edge/1 a q1 4 2026-01-31 12:01:01 8 KeyError: 'n'",
+                f"edge/2 a q1 4 {shown(LETTER['last_at'] + 2)} 8 KeyError: 'n'",
+                f"edge/1 a q1 4 {shown(LETTER['last_at'] + 1)} 8 KeyError: 'n'",
             ]
             assert (done.code, done.err) == (8, "coord: node gone: node gone is not connected right now\n")
 
@@ -65,7 +66,7 @@ def test_a_letter_is_shown_whole_and_one_that_is_not_there_is_named(tmp_path: Pa
             assert done.lines == [
                 "edge/3: KeyError: 'n'",
                 "failed in a of segment a, came from queue q1 as abc",
-                "4 attempts, first 2026-01-31 12:00:00, last 2026-01-31 12:01:03",
+                f"4 attempts, first {shown(LETTER['first_at'])}, last {shown(LETTER['last_at'] + 3)}",
                 "Traceback",
                 "main.py line 2",
                 "payload, 8 bytes:",

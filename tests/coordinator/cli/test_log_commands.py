@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from fogline.coordinator.cli.logs import LogPrinter
 from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.v1 import operator_coordinator_pb2 as operator
 from support.conversation import brought_up, obedient, requests_of, run
-from support.coord_command import begin
+from support.coord_command import begun
 from support.fake_agent import served
 
 A = operator.LogsReply(segment="a", node="edge", data=b"one\ntwo\n")
@@ -62,10 +62,11 @@ def test_for_tools_one_document_or_one_object_a_line(capsys: pytest.CaptureFixtu
 @pytest.mark.e2e
 def test_following_goes_over_an_agent_restart(tmp_path: Path) -> None:
     async def test() -> None:
-        async with served(tmp_path) as service:
+        async with AsyncExitStack() as stack:
+            service = await stack.enter_async_context(served(tmp_path))
             async with obedient(service.address, "edge") as edge:
                 await brought_up(service)
-                process = await begin(service, "logs", "p", "a", "-f", "--tail", "1")
+                process = await stack.enter_async_context(begun(service, "logs", "p", "a", "-f", "--tail", "1"))
                 assert process.stdout is not None
                 assert process.stderr is not None
                 call = await requests_of(edge)
@@ -80,7 +81,5 @@ def test_following_goes_over_an_agent_restart(tmp_path: Path) -> None:
                 call = await requests_of(edge)
                 await call.write(agent.NodeReply(id=(await call.read()).id, data=b"one\ntwo\n"))
                 assert await process.stdout.readline() == b"two\n"
-            process.terminate()
-            await asyncio.wait_for(process.wait(), 10.0)
 
     run(test())

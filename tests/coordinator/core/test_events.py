@@ -40,12 +40,17 @@ def dead(restarts: int, reason: str = "killed by SIGKILL") -> Seen:
     [
         ([UNKNOWN, PREPARING, STARTING, READY, READY], []),
         (
-            [READY, dead(1), dead(1), replace(STARTING, restarts=1), replace(READY, restarts=1)],
-            ["restarting (1 restart): killed by SIGKILL", "ready again"],
+            [READY, dead(0), dead(0), replace(STARTING, restarts=1), replace(READY, restarts=1)],
+            ["restarting: killed by SIGKILL", "ready again (1 restart)"],
         ),
         (
-            [READY, dead(1), dead(2)],
-            ["restarting (1 restart): killed by SIGKILL", "restarting (2 restarts): killed by SIGKILL"],
+            [READY, *(dead(n) for n in range(6)), replace(READY, restarts=6), dead(6)],
+            [
+                "restarting: killed by SIGKILL",
+                "crash loop, 3 restarts since it was ready: killed by SIGKILL",
+                "ready again (6 restarts)",
+                "restarting: killed by SIGKILL",
+            ],
         ),
         ([READY, replace(READY, restarts=2)], ["died and runs again (2 restarts)"]),
         (
@@ -57,9 +62,9 @@ def dead(restarts: int, reason: str = "killed by SIGKILL") -> Seen:
             ["degraded: q1: broker away", "ready again"],
         ),
         ([UNKNOWN, replace(READY, restarts=7), replace(READY, restarts=7)], []),
-        ([UNKNOWN, dead(9)], ["restarting (9 restarts): killed by SIGKILL"]),
+        ([UNKNOWN, dead(9)], ["restarting: killed by SIGKILL"]),
     ],
-    ids=["ordinary", "killed", "killed-twice", "quickly-back", "failed", "degraded", "found-running", "found-dying"],
+    ids=["ordinary", "killed", "loop", "quickly-back", "failed", "degraded", "found-running", "found-dying"],
 )
 def test_what_befalls_a_copy_is_told_once(life: Sequence[Seen], expected: list[str]) -> None:
     assert told(*life) == expected

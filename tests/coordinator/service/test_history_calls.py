@@ -108,10 +108,9 @@ def test_events_tell_a_life_in_order(tmp_path: Path) -> None:
                 spec_digest=copies[1].spec_digest,
                 state=common.COPY_STATE_RESTARTING,
                 reason="killed by SIGKILL",
-                restarts=1,
             )
             await fake.observe(dying, generation=service.fleet.records["edge"].generation)
-            await _until_told(service, "restarting (1 restart): killed by SIGKILL")
+            await _until_told(service, "restarting: killed by SIGKILL")
             await service.operator.Stop(operator.StopRequest(id="p"))
             await until("stopped", lambda: service.deployments.get("p").phase == "stopped")
             told = [(each.kind, each.text) for each in await _events(service, id="p")]

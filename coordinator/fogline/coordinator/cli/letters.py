@@ -78,12 +78,14 @@ def dead_letters(  # noqa: PLR0913  # one for each option
     with connect(coordinator, insecure=insecure) as stub:
         answers = _collected(stub.DeadLetters(request))
     if action in {Action.LIST, Action.SHOW}:
-        answers.rows.sort(key=lambda row: row.get("last_at") or 0, reverse=True)
+        answers.rows.sort(key=lambda row: (row["last_at"], row["number"]), reverse=True)
     _judge(answers, action, names)
     if output_ is Output.JSON:
         output.print_json(answers.rows)
     else:
         _SHOW[action](answers.rows)
+        if not answers.rows and not answers.exit_code:
+            say("no dead letters")
     raise typer.Exit(answers.exit_code)
 
 
@@ -129,8 +131,6 @@ def _show_list(rows: list[dict[str, Any]]) -> None:
     cells = [[shown(row[key]) if key == "last_at" else row[key] for key in keys] for row in rows]
     if rows:
         output.print_table(["LETTER", "STAGE", "QUEUE", "ATTEMPTS", "LAST", "BYTES", "REASON"], cells)
-    else:
-        say("no dead letters")
 
 
 def _show_whole(rows: list[dict[str, Any]]) -> None:
@@ -142,8 +142,6 @@ def _show_whole(rows: list[dict[str, Any]]) -> None:
             print(textwrap.indent(row["trace"].rstrip("\n"), "    "))
         print(f"  payload, {row['size_bytes']} bytes{' in base64' if row['encoding'] == 'base64' else ''}:")
         print(textwrap.indent(row["payload"], "    ", lambda _: True))
-    if not rows:
-        say("no dead letters")
 
 
 def _show_replayed(rows: list[dict[str, Any]]) -> None:

@@ -13,6 +13,8 @@ from enum import StrEnum
 from fogline.coordinator.core.deployment import SETTLED, Copy, Deployment, Outcome, Phase, Seen
 from fogline.wire.terms import CopyState
 
+LOOP_RESTARTS = 3
+"""A copy that was started so often again without getting ready is in a crash loop."""
 _ENDING = frozenset({Phase.STOPPING, Phase.STOPPED, Phase.FAILED})
 
 
@@ -48,8 +50,9 @@ class Health:
     """What was last told of a copy."""
 
     unwell: str = ""
-    """`restarting`, `failed` or `degraded`; empty while there is nothing to tell."""
+    """`restarting`, `crash loop`, `failed` or `degraded`; empty while there is nothing to tell."""
     restarts: int = 0
+    """When it was last well."""
 
 
 def turn_events(before: Deployment | None, after: Deployment, outcomes: Sequence[Outcome]) -> list[Event]:
@@ -89,22 +92,24 @@ def copy_events(
 
 def _befallen(before: Health, seen: Seen) -> tuple[str, Health]:
     """What to tell of one copy (nothing: empty), and its health from now on."""
-    again = seen.restarts > before.restarts
-    now = Health(before.unwell, max(seen.restarts, before.restarts))
-    because = f": {seen.reason}" if seen.reason else ""
-    if seen.state is CopyState.FAILED:
-        told = before.unwell == "failed"
-        return "" if told else f"failed{because}", Health("failed", now.restarts)
-    if seen.state is CopyState.RESTARTING:
-        told = before.unwell == "restarting" and not again
-        return "" if told else f"restarting ({_times(seen.restarts)}){because}", Health("restarting", now.restarts)
-    if seen.state is not CopyState.READY:
-        return "", now
-    if seen.reason:
-        return "" if before.unwell == "degraded" else f"degraded{because}", Health("degraded", now.restarts)
-    if before.unwell:
-        return "ready again", Health("", now.restarts)
-    return f"died and runs again ({_times(seen.restarts)})" if again else "", Health("", now.restarts)
+    deaths = seen.restarts - before.restarts
+    if seen.state is CopyState.READY and not seen.reason:
+        again = f" ({_times(deaths)})" if deaths > 0 else ""
+        told = f"ready again{again}" if before.unwell else f"died and runs again{again}" if again else ""
+        return told, Health(restarts=seen.restarts)
+    if seen.state is CopyState.READY:
+        unwell = "degraded"
+    elif seen.state is CopyState.FAILED:
+        unwell = "failed"
+    elif seen.state is not CopyState.RESTARTING:
+        return "", before
+    else:
+        looping = deaths >= LOOP_RESTARTS or before.unwell == "crash loop"
+        unwell = "crash loop" if looping else "restarting"
+    if before.unwell == unwell:
+        return "", before
+    count = f", {_times(deaths)} since it was ready" if unwell == "crash loop" else ""
+    return f"{unwell}{count}{f': {seen.reason}' if seen.reason else ''}", Health(unwell, before.restarts)
 
 
 def _times(restarts: int) -> str:

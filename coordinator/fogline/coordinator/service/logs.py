@@ -181,4 +181,7 @@ def _notice(copy: Copy, text: str) -> operator.LogsReply:
 
 
 def _unread(copy: Copy, error: FoglineError) -> operator.LogsReply:
+    if error.kind is ErrorKind.NOT_FOUND:  # in the words of people, who know no assignments
+        sentence = "no log is here: a stopped segment takes its log along; `coord events` tells what happened"
+        error = FoglineError(error.kind, sentence)
     return operator.LogsReply(segment=copy.segment, node=copy.node, error_kind=error.kind.value, error=error.sentence)
