@@ -1,0 +1,127 @@
+"""The MQTT stage: JSON, model, JSON, one record per message, at least once, over a real mosquitto.
+
+Each run begins with a backlog in the reader's session, as after an outage, so that nobody waits for a
+feeder. The rate is that of the records that a foreign reader gets, the first fifth left out; contents are
+compared with what the model answers.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from bench.models import Models, write
+from bench.peers import CLIENT_ID, SINK, SOURCE
+from bench.raw_mqtt import RawClient, make_session
+from bench.rows import Row, compared
+from bench.size import Size
+from fogline.runtimes.spec import StageSpec
+from support.mosquitto import Mosquitto
+from support.segments import RunningSegment, mqtt_end, segment
+
+QUIET = ("max_inflight_messages 0", "log_type error")
+"""No window of the broker's own, as in every broker Fogline starts, and no log of each packet."""
+TESTS = Path(__file__).parents[1]
+READER = "fogline.test.p.judge.in.0"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A program under test."""
+
+    client_id: str
+    start: Callable[[Mosquitto, Path], AbstractContextManager[object]]
+    slow: bool = False
+    scores: bool = True
+    """It adds the model's answer."""
+
+
+def rows(folder: Path, size: Size) -> list[Row]:
+    """Ours against the naive way, the tuned ones and the limit of the broker."""
+    models = write(folder, size.records)
+    contenders = {
+        "ours": Contender(READER, _ours(models.sklearn, "sklearn")),
+        "naive": Contender(CLIENT_ID, _peer("naive", models.sklearn), slow=True),
+        "tuned": Contender(CLIENT_ID, _peer("tuned", models.sklearn)),
+        "batches": Contender(CLIENT_ID, _peer("batches", models.sklearn)),
+        "relay": Contender(CLIENT_ID, _peer("relay", models.onnx), scores=False),
+        "ours, ONNX": Contender(READER, _ours(models.onnx, "onnx")),
+        "tuned, ONNX": Contender(CLIENT_ID, _peer("tuned", models.onnx)),
+        "batches, ONNX": Contender(CLIENT_ID, _peer("batches", models.onnx)),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(size.rounds):
+        for name, contender in contenders.items():
+            count = size.slow_records if contender.slow else size.records
+            rates[name].append(_rate(folder / f"{turn}-{name}", contender, models, count))
+
+    def row(ours: str, theirs: str, against: str, budget: str | None = None) -> Row:
+        what = f"MQTT stage, {'ONNX' if 'ONNX' in ours else 'scikit-learn'}"
+        return compared(what, "records/s", against, list(zip(rates[ours], rates[theirs], strict=True)), budget)
+
+    return [
+        row("ours", "naive", "naive: paho as shipped, json", ">= 15x"),
+        row("ours", "tuned", "paho tuned, predict per record", ">= 2x"),
+        row("ours", "batches", "paho tuned, predict per loop turn"),
+        row("ours", "relay", "the broker: raw relay, no work"),
+        row("ours, ONNX", "tuned, ONNX", "paho tuned, predict per record"),
+        row("ours, ONNX", "batches, ONNX", "paho tuned, predict per loop turn"),
+    ]
+
+
+def _rate(folder: Path, contender: Contender, models: Models, count: int) -> float:
+    """Records a second of one run over a backlog of `count`."""
+    with Mosquitto(folder / "broker", extra=QUIET) as broker:
+        make_session(broker.port, contender.client_id, SOURCE)
+        with RawClient(broker.port) as feeder:
+            feeder.publish_all(SOURCE, models.payloads[:count])
+        with RawClient(broker.port) as sink:
+            sink.subscribe(SINK)
+            with contender.start(broker, folder):
+                payloads, times = sink.collect(count)
+    _compare(payloads, models, count, scores=contender.scores)
+    first = count // 5
+    return (count - first) / (times[-1] - times[first - 1])
+
+
+def _compare(payloads: list[bytes], models: Models, count: int, *, scores: bool) -> None:
+    found = {record["n"]: record for record in map(orjson.loads, payloads)}
+    wanted = models.expected[:count] if scores else [orjson.loads(each) for each in models.payloads[:count]]
+    wrong = [record for record in wanted if found.get(record["n"]) != record]
+    if wrong:
+        raise ValueError(f"{len(wrong)} of {count} records are missing or wrong, the first: {wrong[0]}")
+
+
+def _ours(model: Path, framework: str) -> Callable[[Mosquitto, Path], AbstractContextManager[object]]:
+    def start(broker: Mosquitto, folder: Path) -> RunningSegment:
+        options = {"input": "features", "output": "score"}
+        stage = StageSpec("judge", framework, ("in",), ("out",), path=str(model), options=options)
+        source = mqtt_end("in", "judge", broker.port, options={"topic": SOURCE})
+        sink = mqtt_end("out", "judge", broker.port, options={"topic": SINK})
+        return RunningSegment(segment(stage, sources=(source,), sinks=(sink,)), folder / "segment")
+
+    return start
+
+
+def _peer(kind: str, model: Path) -> Callable[[Mosquitto, Path], AbstractContextManager[object]]:
+    @contextmanager
+    def start(broker: Mosquitto, folder: Path) -> Iterator[None]:
+        argv = [sys.executable, "-m", "bench.peers", kind, str(broker.port), str(model)]
+        with (folder / "peer.log").open("wb") as log:
+            process = subprocess.Popen(
+                argv, stdout=log, stderr=log, env=os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+            )
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
+    return start
