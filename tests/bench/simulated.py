@@ -1,0 +1,121 @@
+"""Agents that only talk: many sessions in one process, each over a connection of its own.
+
+    python -m bench.simulated COORDINATOR FIRST COUNT
+
+Each says hello, observes, beats, and claims at once to be what a desired state wants of it. Commands come
+one a line on stdin: `mark` forgets the snapshots received so far, `report` prints when (monotonic seconds)
+each node had its first snapshot since, as one JSON object. Prints `joined` when all are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from typing import Any
+
+import grpc
+
+from fogline.v1 import agent_coordinator_pb2 as agent
+from fogline.v1 import agent_coordinator_pb2_grpc as agent_grpc
+from fogline.v1 import common_pb2 as common
+from fogline.wire.channel import CLIENT_OPTIONS
+from fogline.wire.version import PROTOCOL, release
+
+DIALLING = 20
+"""Sessions that are opened at the same time."""
+STATES = {common.WANTED_PREPARED: common.COPY_STATE_PREPARED, common.WANTED_RUNNING: common.COPY_STATE_READY}
+OPTIONS: list[tuple[str, Any]] = [*CLIENT_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
+
+
+def name_of(number: int) -> str:
+    """`node-0007`."""
+    return f"node-{number:04}"
+
+
+class Simulated:
+    """One agent."""
+
+    def __init__(self, coordinator: str, number: int) -> None:
+        self._channel = grpc.aio.insecure_channel(coordinator, options=OPTIONS)
+        self.name = name_of(number)
+        self.received_s: float | None = None
+        """When the first desired state since the last mark had come."""
+        self._writing = asyncio.Lock()
+
+    async def join(self, dialling: asyncio.Semaphore) -> None:
+        """Until the coordinator has said welcome and has the first observation."""
+        facts = common.NodeFacts(
+            name=self.name, hostname=self.name, machine_id=self.name, layer="edge", os="linux", architecture="x86_64",
+            cpus=4, memory_bytes=2**33, drivers=["process"], connectors=["mqtt"], frameworks=["onnx"],
+        )  # fmt: skip
+        async with dialling:
+            stub: Any = agent_grpc.AgentCoordinatorStub(self._channel)
+            self._call = stub.Session()
+            await self._write(agent.AgentMessage(hello=agent.Hello(protocol=PROTOCOL, release=release(), facts=facts)))
+            welcome = (await self._call.read()).welcome
+            await self._write(agent.AgentMessage(observation=agent.Observation()))
+        self._heartbeat_s: float = welcome.heartbeat_s
+
+    async def live(self) -> None:
+        """Beat and obey, for ever."""
+        await asyncio.gather(self._beat(), self._obey())
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._heartbeat_s)
+            await self._write(agent.AgentMessage(heartbeat=agent.Heartbeat()))
+
+    async def _obey(self) -> None:
+        while True:
+            message = await self._call.read()
+            if message is grpc.aio.EOF:
+                raise ConnectionResetError(f"{self.name}: {await self._call.details()}")
+            if message.HasField("desired"):
+                self.received_s = self.received_s or time.monotonic()
+                await self._claim(message.desired)
+
+    async def _claim(self, desired: agent.DesiredState) -> None:
+        copies = [
+            common.CopyObserved(
+                assignment=each.id, spec_digest=each.spec_digest, state=STATES[each.wanted], incarnation=each.incarnation
+            )
+            for each in desired.assignments
+            if each.wanted in STATES
+        ]
+        observation = agent.Observation(copies=copies, epoch=desired.epoch, generation=desired.generation)
+        await self._write(agent.AgentMessage(observation=observation))
+
+    async def _write(self, message: agent.AgentMessage) -> None:
+        async with self._writing:  # two writes at once are an error of the library
+            await self._call.write(message)
+
+
+async def main(coordinator: str, first: int, count: int) -> None:
+    """Join all, then live until stdin ends."""
+    fleet = [Simulated(coordinator, number) for number in range(first, first + count)]
+    dialling = asyncio.Semaphore(DIALLING)
+    await asyncio.gather(*(each.join(dialling) for each in fleet))
+    print("joined", flush=True)
+    living = asyncio.gather(*(each.live() for each in fleet))
+    commands = asyncio.create_task(_serve(fleet))
+    await asyncio.wait({living, commands}, return_when=asyncio.FIRST_COMPLETED)
+    if living.done():
+        living.result()
+
+
+async def _serve(fleet: list[Simulated]) -> None:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        if line == b"mark\n":
+            for each in fleet:
+                each.received_s = None
+            print("marked", flush=True)
+        else:
+            print(json.dumps({each.name: each.received_s for each in fleet}), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
