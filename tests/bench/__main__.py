@@ -58,7 +58,9 @@ def _measure(name: str, size: Size) -> list[Row]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--rows", default="", help=f"groups to measure, by commas: {', '.join(GROUPS)} (default: all)")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it works, the figures mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes: shows that it works, the figures mean nothing"
+    )
     parser.add_argument("--output", type=Path, default=Path("build/bench.json"), help="where the figures go")
     return parser
 

@@ -37,7 +37,9 @@ def agent_rows(folder: Path, size: Size) -> list[Row]:
             began = time.perf_counter()
             argv = ["--coordinator", running.address, "--name", name, "--layer", "edge"]
             state_dir = str(running.folder / name)
-            running.agents[name] = Process(name, running.folder, "fogline-agent", "run", *argv, "--state-dir", state_dir)
+            running.agents[name] = Process(
+                name, running.folder, "fogline-agent", "run", *argv, "--state-dir", state_dir
+            )
             _until_registered(stub, name)
             starts_s.append(time.perf_counter() - began)
             if turn < size.rounds - 1:

@@ -79,7 +79,10 @@ class Simulated:
     async def _claim(self, desired: agent.DesiredState) -> None:
         copies = [
             common.CopyObserved(
-                assignment=each.id, spec_digest=each.spec_digest, state=STATES[each.wanted], incarnation=each.incarnation
+                assignment=each.id,
+                spec_digest=each.spec_digest,
+                state=STATES[each.wanted],
+                incarnation=each.incarnation,
             )
             for each in desired.assignments
             if each.wanted in STATES

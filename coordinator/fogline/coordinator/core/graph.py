@@ -31,6 +31,16 @@ def readers(document: Document, queue: str) -> list[str]:
     return sorted(name for name, stage in document.pipeline.items() if queue in stage.inputs)
 
 
+def ends(document: Document) -> dict[str, tuple[list[str], list[str]]]:
+    """Of every declared queue its writers and its readers, by name: all at once, for documents of many stages."""
+    found: dict[str, tuple[list[str], list[str]]] = {queue: ([], []) for queue in document.queues}
+    for name, stage in sorted(document.pipeline.items()):
+        for side, queues in enumerate((stage.outputs, stage.inputs)):
+            for queue in set(queues) & found.keys():
+                found[queue][side].append(name)
+    return found
+
+
 def first_queues(document: Document) -> list[str]:
     """Queues that are read but that no stage of this pipeline writes."""
     return [name for name in sorted(document.queues) if readers(document, name) and not writers(document, name)]
@@ -44,10 +54,7 @@ def last_queues(document: Document) -> list[str]:
 def data_links(document: Document) -> list[Link]:
     """Who hands records to whom, by queue or directly."""
     by_queue = {
-        (writer, reader)
-        for queue in document.queues
-        for writer in writers(document, queue)
-        for reader in readers(document, queue)
+        (writer, reader) for writing, reading in ends(document).values() for writer in writing for reader in reading
     }
     return sorted(by_queue | set(direct_links(document)))
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fogline.coordinator.core.fleet import Node, NodeState
-from fogline.coordinator.core.graph import components, data_links, direct_links
+from fogline.coordinator.core.graph import Link, components, data_links, direct_links
 from fogline.coordinator.padl.model import Document, Stage
 from fogline.coordinator.padl.problems import Problem
 
@@ -57,7 +57,7 @@ def place(document: Document, fleet: Sequence[Node], given: Circumstances) -> Pl
     _place_pinned(document, fleet, given, result)
     links = direct_links(document)
     for group in components(document.pipeline, links):
-        _follow_neighbours(document, group, fleet, given, result)
+        _follow_neighbours(document, (group, links), fleet, given, result)
         rest = [name for name in group if name not in result.nodes and document.pipeline[name].infra is None]
         for names in components(rest, [link for link in links if link[0] in rest and link[1] in rest]):
             _place_group(document, names, fleet, given, result)
@@ -123,10 +123,14 @@ def _pinned_node(document: Document, stage: str, machine: str, fleet: Sequence[N
 
 
 def _follow_neighbours(
-    document: Document, group: Sequence[str], fleet: Sequence[Node], given: Circumstances, result: Placement
+    document: Document,
+    joined: tuple[Sequence[str], Sequence[Link]],
+    fleet: Sequence[Node],
+    given: Circumstances,
+    result: Placement,
 ) -> None:
     """Give an unpinned stage the node of its nearest placed neighbour in the group, breadth first."""
-    links = direct_links(document)
+    group, links = joined
     nodes = {node.name: node for node in fleet}
     front = [name for name in group if name in result.nodes]
     while front:

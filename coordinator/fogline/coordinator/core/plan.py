@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fogline.coordinator.core.fleet import Node
-from fogline.coordinator.core.graph import Link, direct_links, link_name, readers, writers
+from fogline.coordinator.core.graph import Link, direct_links, ends, link_name
 from fogline.coordinator.core.place import Circumstances, PassedOver, place
 from fogline.coordinator.core.split import Cut, Segment, split
 from fogline.coordinator.padl.available import unavailable
@@ -74,15 +74,9 @@ def _cut_problem(cut: Cut) -> Problem:
 
 
 def _links(document: Document) -> list[PlannedLink]:
+    around = ends(document)
     declared = [
-        PlannedLink(
-            name,
-            queue.connector,
-            queue_address(queue),
-            tuple(writers(document, name)),
-            tuple(readers(document, name)),
-            QUEUE_GUARANTEE,
-        )
+        PlannedLink(name, queue.connector, queue_address(queue), *map(tuple, around[name]), QUEUE_GUARANTEE)
         for name, queue in sorted(document.queues.items())
     ]
     direct = [

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from fogline.coordinator.core.deployment import Copy, Seen, Want
 from fogline.coordinator.core.fleet import Node, NodeState
 from fogline.coordinator.core.imports import Held
+from fogline.coordinator.core.place import PassedOver
 from fogline.coordinator.core.plan import Plan
 from fogline.coordinator.padl.problems import Problem
 from fogline.runtimes.spec import HealthSpec
@@ -14,6 +15,9 @@ from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.v1 import common_pb2 as common
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.wire.terms import CopyState, Wanted
+
+MOST_PASSED_OVER, FEWEST_PASSED_OVER = 5000, 3
+"""Reasons a plan tells in all, and at least for each segment; some 100 bytes each."""
 
 _STATES: Mapping[int, CopyState] = {
     common.CopyState.Value(f"COPY_STATE_{each.name}"): each for each in CopyState if each is not CopyState.UNKNOWN
@@ -86,8 +90,17 @@ def problems(found: Iterable[Problem]) -> list[operator.Problem]:
     ]
 
 
+def _passed_over(passed: Sequence[PassedOver], shown: int) -> list[operator.PassedOver]:
+    told = [operator.PassedOver(node=each.node, reason=each.reason) for each in passed[:shown]]
+    if len(passed) > shown:
+        rest = operator.PassedOver(node=f"{len(passed) - shown} more nodes", reason="are left out of so long a plan")
+        told.append(rest)
+    return told
+
+
 def plan_reply(plan: Plan) -> operator.PlanReply:
-    """A plan for the client to show."""
+    """A plan for the client to show. It must fit into one message, also with a thousand stages on a thousand nodes."""
+    shown = max(FEWEST_PASSED_OVER, MOST_PASSED_OVER // max(1, len(plan.segments)))
     return operator.PlanReply(
         id=plan.id,
         segments=[
@@ -95,10 +108,7 @@ def plan_reply(plan: Plan) -> operator.PlanReply:
                 name=segment.name,
                 stages=segment.stages,
                 node=segment.node,
-                passed_over=[
-                    operator.PassedOver(node=each.node, reason=each.reason)
-                    for each in plan.passed_over.get(segment.name, ())
-                ],
+                passed_over=_passed_over(plan.passed_over.get(segment.name, ()), shown),
             )
             for segment in plan.segments
         ],
