@@ -1,13 +1,14 @@
 # make demo    see it work
 # make check   while working: lint and the fast tests
 # make test    before a change is done: everything, with real brokers
+# make bench   figures against peers measured in the same run (ROWS=mqtt,hop for some of them)
 
 PYTHON ?= python3
 # Compiled modules are kept: compiling the tests anew each time would be a third of `make check`.
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 
-.PHONY: .venv demo check lint test clean
+.PHONY: .venv demo check lint test bench clean
 
 .venv: .venv/ready-dev
 
@@ -35,6 +36,10 @@ test: .venv/ready-dev
 	tests/install-real-parts.sh
 	$(MAKE) lint
 	$(BIN)/python -m pytest
+
+bench: .venv/ready-dev
+	tests/install-real-parts.sh
+	PYTHONPATH=tests $(BIN)/python -m bench --rows "$(ROWS)"
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

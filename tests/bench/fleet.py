@@ -79,7 +79,7 @@ def _push_ms(stub: operator_grpc.OperatorCoordinatorStub, children: list[subproc
         _told(child, "mark")
     began_s = time.monotonic()
     stub.Restart(operator.RestartRequest(id=ID), timeout=WITHIN_S)
-    received = wait_for("every agent has it", lambda: _received_s(children), WITHIN_S)
+    received: list[float] = wait_for("every agent has it", lambda: _received_s(children), WITHIN_S)
     wait_for("running again", lambda: _phase(stub) == "running", WITHIN_S)
     return (max(received) - began_s) * 1000
 
@@ -103,8 +103,9 @@ def _agents(running: Cluster, first: int, count: int) -> Iterator[subprocess.Pop
     argv = [sys.executable, "-m", "bench.simulated", running.address, str(first), str(count)]
     environment = os.environ | {"PYTHONPATH": str(TESTS)}
     with (running.folder / f"agents-{first}.log").open("wb") as log:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        child = subprocess.Popen(argv, **pipes, stderr=log, env=environment, text=True)
+        child = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True
+        )
     try:
         assert child.stdout is not None
         said = child.stdout.readline()

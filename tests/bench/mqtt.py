@@ -49,6 +49,7 @@ def rows(folder: Path, size: Size) -> list[Row]:
     contenders = {
         "ours": Contender(READER, _ours(models.sklearn, "sklearn")),
         "naive": Contender(CLIENT_ID, _peer("naive", models.sklearn), slow=True),
+        "tutorial": Contender(CLIENT_ID, _peer("tutorial", models.sklearn)),
         "tuned": Contender(CLIENT_ID, _peer("tuned", models.sklearn)),
         "batches": Contender(CLIENT_ID, _peer("batches", models.sklearn)),
         "relay": Contender(CLIENT_ID, _peer("relay", models.onnx), scores=False),
@@ -67,7 +68,8 @@ def rows(folder: Path, size: Size) -> list[Row]:
         return compared(what, "records/s", against, list(zip(rates[ours], rates[theirs], strict=True)), budget)
 
     return [
-        row("ours", "naive", "naive: paho as shipped, json", ">= 15x"),
+        row("ours", "naive", "naive: paho as shipped, json, acknowledged after the output", ">= 15x"),
+        row("ours", "tutorial", "the same acknowledged on entry (loses what is in flight)"),
         row("ours", "tuned", "paho tuned, predict per record", ">= 2x"),
         row("ours", "batches", "paho tuned, predict per loop turn"),
         row("ours", "relay", "the broker: raw relay, no work"),

@@ -2,9 +2,9 @@
 
     python -m bench.peers KIND PORT MODEL
 
-`naive` is what the tutorials show. The others are at least once, as Fogline is: a message is acknowledged
-only when what was made of it is confirmed. All keep their session under one client id, read `bench/in`,
-write `bench/out` and run until they are killed.
+`tutorial` is what the tutorials show, and loses what is in flight when it dies. The others are at least
+once, as Fogline is: a message is acknowledged only when what was made of it is confirmed. All keep their
+session under one client id, read `bench/in`, write `bench/out` and run until they are killed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def load(path: str) -> Predict:
     return lambda rows: list(session.run(None, {"features": np.array(rows, dtype=np.float64)})[0].tolist())
 
 
-def naive(port: int, predict: Predict) -> None:
+def tutorial(port: int, predict: Predict) -> None:
     """paho as shipped, json, one prediction per record, published in the callback."""
     client = mqtt.Client(CallbackAPIVersion.VERSION2, CLIENT_ID, clean_session=False)
 
@@ -59,8 +59,8 @@ def naive(port: int, predict: Predict) -> None:
     client.loop_forever()
 
 
-def naive_safe(port: int, predict: Predict) -> None:
-    """The naive way made at least once: acknowledged when its publish is confirmed; paho still as shipped."""
+def naive(port: int, predict: Predict) -> None:
+    """The tutorial made at least once: acknowledged when its publish is confirmed. paho is still as shipped."""
     client = mqtt.Client(CallbackAPIVersion.VERSION2, CLIENT_ID, clean_session=False, manual_ack=True)
     waiting: dict[int, mqtt.MQTTMessage] = {}
 
@@ -131,7 +131,7 @@ def _acknowledge(client: mqtt.Client, message: mqtt.MQTTMessage) -> None:
 
 KINDS: dict[str, Callable[[int, Predict], None]] = {
     "naive": naive,
-    "naive_safe": naive_safe,
+    "tutorial": tutorial,
     "tuned": tuned,
     "batches": batches,
     "relay": relay,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 CONNACK, PUBLISH, PUBACK, SUBACK = 0x20, 0x30, 0x40, 0x90
 DEADLINE_S = 60.0
@@ -101,14 +101,14 @@ class RawClient:
                 times += [now] * len(messages)
         return payloads, times
 
-    def relay(self, topic: str, work: Callable[[bytes], bytes] = bytes) -> None:
-        """For ever: what comes goes to `topic`, and is acknowledged when that is confirmed. Raises OSError at the end."""
+    def relay(self, topic: str) -> None:
+        """What comes goes to `topic`, and is acknowledged when that is confirmed; for ever, or until OSError."""
         waiting: list[int] = []
         settled = self.acknowledged
         while True:
             messages = self.receive()
             if messages:
-                self.send(topic, [work(payload) for _, payload in messages])
+                self.send(topic, [payload for _, payload in messages])
                 waiting += [number for number, _ in messages]
             confirmed = self.acknowledged - settled
             if confirmed:

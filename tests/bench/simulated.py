@@ -101,11 +101,15 @@ async def main(coordinator: str, first: int, count: int) -> None:
     dialling = asyncio.Semaphore(DIALLING)
     await asyncio.gather(*(each.join(dialling) for each in fleet))
     print("joined", flush=True)
-    living = asyncio.gather(*(each.live() for each in fleet))
+    living = asyncio.create_task(_live(fleet))
     commands = asyncio.create_task(_serve(fleet))
     await asyncio.wait({living, commands}, return_when=asyncio.FIRST_COMPLETED)
     if living.done():
         living.result()
+
+
+async def _live(fleet: list[Simulated]) -> None:
+    await asyncio.gather(*(each.live() for each in fleet))
 
 
 async def _serve(fleet: list[Simulated]) -> None:

@@ -76,8 +76,9 @@ def _cut_problem(cut: Cut) -> Problem:
 def _links(document: Document) -> list[PlannedLink]:
     around = ends(document)
     declared = [
-        PlannedLink(name, queue.connector, queue_address(queue), *map(tuple, around[name]), QUEUE_GUARANTEE)
+        PlannedLink(name, queue.connector, queue_address(queue), tuple(writing), tuple(reading), QUEUE_GUARANTEE)
         for name, queue in sorted(document.queues.items())
+        for writing, reading in [around[name]]
     ]
     direct = [
         PlannedLink(link_name(link), "memory", "", (link[0],), (link[1],), MEMORY_GUARANTEE)
