@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from fogline.coordinator.core.deployment import Copy, Deployment, Phase, Seen, Want
 from fogline.coordinator.core.orders import restarted, stopped, submitted
 from fogline.coordinator.core.reconcile import Step, reconcile
@@ -230,57 +227,6 @@ def test_degraded_is_shown_with_the_first_reason() -> None:
     assert shown_state(deployment, _seen({A1: READY, B1: FAILED})) == ("degraded", "segment b on n is failed: why")
     away = {A1: Seen(READY, node_connected=False), B1: Seen(READY)}
     assert shown_state(deployment, away)[1].startswith("node n is not connected")
-
-
-_EVENTS = st.lists(
-    st.one_of(
-        st.tuples(st.just("see"), st.sampled_from([A1, A2, B1, B2]), st.sampled_from(list(CopyState))),
-        st.tuples(st.just("submit"), st.sampled_from([(A1, B1), (A2, B1), (A2, B2)]), st.none()),
-        st.tuples(st.just("stop"), st.none(), st.none()),
-        st.tuples(st.just("wait"), st.sampled_from([0.5, 2.0, 100.0, 400.0]), st.none()),
-    ),
-    max_size=30,
-)
-
-
-@given(_EVENTS)
-def test_whatever_happens_one_assignment_never_has_two_running_specs_wanted(
-    events: list[tuple[str, object, object]],
-) -> None:
-    deployment, states, now_s, number = _submitted(A1, B1), dict[Copy, CopyState](), 0.0, 1
-    for kind, what, state in events:
-        if kind == "see":
-            states[what] = state  # type: ignore[index, assignment]
-        elif kind == "submit":
-            number += 1
-            deployment, _ = submitted(deployment, number, what, _seen(states), now_s)  # type: ignore[arg-type]
-        elif kind == "stop":
-            deployment, _ = stopped(deployment, now_s)
-        else:
-            now_s += what  # type: ignore[operator]
-        step = _step(deployment, states, now_s)
-        deployment = step.deployment
-        running = [copy.assignment for copy, want in step.wanted.items() if want.wanted is Wanted.RUNNING]
-        assert len(running) == len(set(running))
-        assert set(deployment.leaving).isdisjoint(
-            c for c, want in step.wanted.items() if want.wanted is not Wanted.STOPPED
-        )
-
-
-@given(_EVENTS)
-def test_a_deployment_always_settles_once_the_world_is_quiet(events: list[tuple[str, object, object]]) -> None:
-    deployment, states, now_s = _submitted(A1, B1), dict[Copy, CopyState](), 0.0
-    for kind, what, state in events:
-        if kind == "see":
-            states[what] = state  # type: ignore[index, assignment]
-        elif kind == "submit":
-            deployment, _ = submitted(deployment, 2, what, _seen(states), now_s)  # type: ignore[arg-type]
-        deployment = _step(deployment, states, now_s).deployment
-    for _ in range(8):
-        now_s += 500.0
-        deployment = _step(deployment, states, now_s).deployment
-    settled = deployment.phase in {Phase.RUNNING, Phase.STOPPED, Phase.FAILED}
-    assert settled, deployment
 
 
 def test_waiting_for_a_copy_to_end_before_it_begins_again_has_a_deadline() -> None:

@@ -48,7 +48,7 @@ def submitted(
         given_up = d.target
     elif d.phase in _RUN:
         former, former_revision, given_up = d.target, d.revision, d.former
-    failed = tuple(c for c in former if observed.get(c, Seen()).state is CopyState.FAILED)
+    failed = tuple(c for c in (*former, *copies) if observed.get(c, Seen()).state is CopyState.FAILED)
     former = tuple(c for c in former if c not in failed)
     staying = () if d.phase is Phase.STOPPING else (*copies, *former)
     leaving = (*d.leaving, *failed, *(c for c in given_up if c not in staying))
