@@ -1,6 +1,7 @@
 # make demo    see it work
 # make check   while working: lint and the fast tests
 # make test    before a change is done: everything, with real brokers
+# make chaos   the long form of the end-to-end tests, under faults; SEEDS=3 for more of them
 # make bench   figures against peers measured in the same run (ROWS=mqtt,hop for some of them)
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ PYTHON ?= python3
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 
-.PHONY: .venv demo check lint test bench clean
+.PHONY: .venv demo check lint test chaos bench clean
 
 .venv: .venv/ready-dev
 
@@ -36,6 +37,11 @@ test: .venv/ready-dev
 	tests/install-real-parts.sh
 	$(MAKE) lint
 	$(BIN)/python -m pytest
+
+SEEDS ?= 1
+chaos: .venv/ready-dev
+	tests/install-real-parts.sh
+	PYTHONPATH=tests $(BIN)/python tests/chaos/run.py --seeds $(SEEDS)
 
 bench: .venv/ready-dev
 	tests/install-real-parts.sh

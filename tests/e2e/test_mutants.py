@@ -33,8 +33,8 @@ def test_a_broken_promise_is_reported_as_loss(mutant: str, tmp_path: Path) -> No
         trial = Trial(
             "numbered",
             "a",
-            Queue("near", "numbered/in"),
-            Queue("far", "numbered/out"),
+            Queue("near", "numbered/1"),
+            Queue("far", "numbered/2"),
             records=3_000,
             rate=1000.0,
             make=pipelines.payload,

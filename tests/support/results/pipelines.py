@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from support.cluster import write_code, write_json
 from support.documents import a_queue, a_stage
-from support.results.ledger import Kept
+from support.results.ledger import DeadLetter, Kept
 
 NODES = ("edge_node", "cloud_1", "cloud_2")
 STAGES = "abc"
+ID = "numbered"
+"""Of every pipeline here."""
 
 
 def a_record(number: int) -> dict[str, Any]:
@@ -24,7 +27,7 @@ def payload(number: int) -> bytes:
     return json.dumps(a_record(number), separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def through(stages: str) -> Any:
+def through(stages: str) -> Callable[[int], Kept]:
     """What must be at the sink after these stages."""
 
     def expect(number: int) -> Kept:
@@ -39,24 +42,63 @@ def code(folder: Path, stage: str, work: str = "pass") -> Path:
     return write_code(folder / stage, f"import os, signal, time\n\n\ndef handler(data):\n{body}")
 
 
-def three_stages(folder: Path, port: int, *, id_: str = "numbered", **stage: Any) -> Path:
-    """a -> b -> c over queues, each on a node of its own; b computes a while."""
-    for name in STAGES:
-        code(folder, name, "sum(range(2_000))" if name == "b" else "pass")
+def chain(folder: Path, ports: Sequence[int], *, works: Mapping[str, str], pinned: bool = False, **stage: Any) -> Path:
+    """The stages named in `works`, in a row: from queue `q1` to the last, each at the broker of its port."""
+    names = list(works)
+    for name, work in works.items():
+        code(folder, name, work)
     stages = {
-        name: a_stage(f"q{index}", f"q{index + 1}", infra=node, props={"path": f"./{name}"}, **stage)
-        for index, (name, node) in enumerate(zip(STAGES, NODES, strict=True), 1)
+        name: a_stage(f"q{index}", f"q{index + 1}", props={"path": f"./{name}"}, **stage)
+        | ({"infra": NODES[index - 1]} if pinned else {})
+        for index, name in enumerate(names, 1)
     }
-    queues = {f"q{n}": a_queue(f"{id_}/{n}", port=port) for n in range(1, 5)}
-    infra: dict[str, Any] = {node: {} for node in NODES}
-    document = {"version": "1.0", "id": id_, "pipeline": stages, "queues": queues, "infra": infra}
+    queues = {f"q{index}": a_queue(f"numbered/{index}", port=port) for index, port in enumerate(ports, 1)}
+    document: dict[str, Any] = {"version": "1.0", "id": ID, "pipeline": stages, "queues": queues}
+    if pinned:
+        document["infra"] = {node: {} for node in NODES}
     return write_json(folder / "pipeline.json", document)
 
 
-def one_stage(folder: Path, ports: tuple[int, int], *, id_: str = "numbered", work: str = "pass", **stage: Any) -> Path:
-    """a alone, from the queue `in` at one port to the queue `out` at another."""
-    code(folder, "a", work)
-    stages = {"a": a_stage("in", "out", props={"path": "./a"}, **stage)}
-    queues = {name: a_queue(f"{id_}/{name}", port=port) for name, port in zip(("in", "out"), ports, strict=True)}
-    document = {"version": "1.0", "id": id_, "pipeline": stages, "queues": queues}
-    return write_json(folder / "pipeline.json", document)
+def three_stages(folder: Path, port: int) -> Path:
+    """a -> b -> c over queues, each on a node of its own; b computes a while."""
+    works = {"a": "pass", "b": "sum(range(2_000))", "c": "pass"}
+    return chain(folder, [port] * 4, works=works, pinned=True)
+
+
+def one_stage(folder: Path, ports: tuple[int, int], *, work: str = "pass", **stage: Any) -> Path:
+    """a alone, from `q1` at one port to `q2` at another."""
+    return chain(folder, ports, works={"a": work}, **stage)
+
+
+def malformed(number: int) -> bytes:
+    """A payload that no stage can make anything of; six kinds, and every 96th is larger than allowed."""
+    kinds = (
+        b'{"n": %d, "text": "\xff\xfe"}' % number,
+        b"[" * 10_000 + b"%d" % number + b"]" * 10_000,
+        b'{"n": %d, "values": [NaN, Infinity]}' % number,
+        b"",
+        b'{"number": %d}' % number,
+        b'"%d is only text"' % number,
+    )
+    if number % 96 == 95:
+        return b'{"n": %d, "text": "%s"}' % (number, b"x" * 2**20)
+    return kinds[number // 2 % len(kinds)]
+
+
+def half_malformed(number: int) -> bytes:
+    """Every odd record is malformed."""
+    return malformed(number) if number % 2 else payload(number)
+
+
+def half_kept(number: int) -> Kept | DeadLetter:
+    """What must become of `half_malformed` after stage a."""
+    return DeadLetter(malformed(number)) if number % 2 else through("a")(number)
+
+
+DEADLY = "data['n'] % 1000 == 7 and os.kill(os.getpid(), signal.SIGSEGV)"
+"""Work that ends the process at one record in a thousand."""
+
+
+def all_but_deadly(number: int) -> Kept | DeadLetter:
+    """What must become of a record after a stage a that does DEADLY work."""
+    return DeadLetter(payload(number)) if number % 1000 == 7 else through("a")(number)

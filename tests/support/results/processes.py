@@ -81,14 +81,15 @@ def _sight(entry: Path, folder: str) -> Sight | None:
 
 
 class Watch:
-    """`with Watch(folder) as watch:` looks on, and raises an alarm when a stage has two processes at once, or
-    its process ends that nobody of the test killed."""
+    """`with Watch(folder) as watch:` looks on, and raises an alarm when a stage has two processes at once, or,
+    unless `changing`, when its process is another one than before and nobody of the test killed that."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, changing: bool = False) -> None:
         self.alarms: list[str] = []
         self.killed: set[int] = set()
         """PIDs that the test itself has killed: to be noted before the kill."""
         self._folder = folder
+        self._changing = changing
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -120,4 +121,4 @@ class Watch:
                 self.alarms.append(f"stage {stage} changed its process, and nobody killed {former}")
 
     def _excused(self, pid: int) -> bool:
-        return pid in self.killed
+        return self._changing or pid in self.killed

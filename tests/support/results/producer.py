@@ -17,23 +17,25 @@ LIMIT = 1000
 TURN_S = 0.002
 RECONNECT_S = 0.1
 CONFIRM_S = 60.0
-CONNECT_S = 10.0
+UNROUTED = 0x10
+"""Confirmed, but nobody is subscribed."""
 
 
 class Producer:
     """`with Producer(...) as producer:` publishes in a thread, QoS 1, in order of number.
 
     The client keeps what the broker has not confirmed, connects again by itself and publishes it again: at
-    least once. A record that the broker confirmed without anybody to give it to is published again too.
-    `rate` 0 means as fast as it goes.
+    least once. A record that the broker refused, or confirmed without anybody to give it to, is published again
+    too. `rate` 0 means as fast as it goes.
     """
 
     def __init__(self, port: int, topic: str, make: Callable[[int], bytes], count: int, rate: float = 0.0) -> None:
+        self.enough = {0}
+        """Reason codes that confirm a record."""
         self.count = count
         self.rate = rate
         self.sent: set[int] = set()
         self.confirmed: set[int] = set()
-        self.unrouted = 0
         self._port, self._topic, self._make = port, topic, make
         self._open: dict[int, int] = {}
         self._again: collections.deque[int] = collections.deque()
@@ -105,10 +107,9 @@ class Producer:
         while self._answers:
             mid, reason = self._answers.popleft()
             number = self._open.pop(mid)
-            if reason == 0:
+            if reason in self.enough:
                 self.confirmed.add(number)
             else:
-                self.unrouted += 1
                 self._again.append(number)
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
@@ -117,6 +118,8 @@ class Producer:
 
 
 def publish(port: int, topic: str, payloads: Sequence[bytes]) -> None:
-    """Publish every payload, in order, and return when all are confirmed."""
-    with Producer(port, topic, payloads.__getitem__, len(payloads)) as producer:
+    """Publish every payload, in order, and return when all are confirmed, be anybody subscribed or not."""
+    producer = Producer(port, topic, payloads.__getitem__, len(payloads))
+    producer.enough = {0, UNROUTED}
+    with producer:
         producer.wait()

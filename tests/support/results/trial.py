@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from support.cluster import Cluster, wait_for
@@ -51,13 +51,18 @@ class Trial:
     faults: Sequence[Fault] = ()
     settle_s: float = 60.0
     """How long faults and backlog may take after the load."""
-    letters: Callable[[], Sequence[bytes]] = field(default=lambda: ())
+    letters: Callable[[], Sequence[bytes]] = lambda: ()
     """Reads the payloads of the dead letters, at the end."""
-    settled: Callable[[list[dict[str, Any]]], bool] = lambda rows: all(row["in_flight"] == 0 for row in rows)
+    changing: bool = False
+    """Its processes may be replaced by others that nobody of the test killed."""
+    crashes: int = 0
+    """Ends of a process besides the kills: each may repeat a window."""
+    after_load: Callable[[], None] = lambda: None
+    """Done when the load is confirmed and the faults are over, before the last record is sent."""
 
     def run(self, cluster: Cluster, brokers: dict[str, Mosquitto]) -> Verdict:
         """Load, faults, wait, judge."""
-        watch = Watch(cluster.folder)
+        watch = Watch(cluster.folder, changing=self.changing)
         enters, leaves = brokers[self.enters.broker], brokers[self.leaves.broker]
         targets = Targets(cluster, brokers, watch)
         with Collector(leaves.port, self.leaves.topic) as collector, watch:
@@ -67,6 +72,7 @@ class Trial:
             ):
                 producer.wait(self.records / max(self.rate, 1.0) + self.settle_s)
                 injector.wait(self.settle_s)
+            self.after_load()
             wait_for("every stage works", lambda: all(self._works(cluster, each) for each in self.stages), 60.0)
             publish(enters.port, self.enters.topic, [self.make(self.records)])
             self._wait_for_the_rest(collector)
@@ -116,7 +122,7 @@ class Trial:
 
         def rows() -> list[dict[str, Any]]:
             found: list[dict[str, Any]] = cluster.status(self.id)["stages"]
-            return found if self.settled(found) else []
+            return found if all(row["in_flight"] == 0 for row in found) else []
 
         wait_for("every node is back", lambda: set(cluster.agents) <= cluster.connected(), 60.0)
         settled: list[dict[str, Any]] = wait_for("settled counters", rows)
@@ -125,6 +131,6 @@ class Trial:
     def _duplicates_limit(self) -> int:
         """A killed stage may repeat its window; a broker that comes back, the window of all that read there and
         what all that write there had open."""
-        kills = sum(fault.kind is Kind.KILL_STAGE for fault in self.faults)
+        kills = self.crashes + sum(fault.kind is Kind.KILL_STAGE for fault in self.faults)
         stops = sum(fault.kind is Kind.STOP_BROKER for fault in self.faults)
         return WINDOW * kills + stops * (2 * WINDOW * len(self.stages) + 2000)
