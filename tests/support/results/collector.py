@@ -5,50 +5,43 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
-import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.subscribeoptions import SubscribeOptions
+from support.results.wire import PUBLISH, Gone, Wire, puback_packet, read_publish
 
 KEEP_S = 3600
 RECONNECT_S = 0.1
 CONNECT_S = 10.0
+TURN_S = 0.1
 
 
 class Collector:
     """`with Collector(port, topic) as collector:` keeps payloads in order of arrival.
 
-    Its session stays with the broker while either of them is away, so that it misses nothing.
+    Its session stays with the broker while either of them is away, so that it misses nothing. What is written
+    down is acknowledged after that.
     """
 
     def __init__(self, port: int, topic: str) -> None:
         self.payloads: list[bytes] = []
-        self._subscribed = threading.Event()
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"collector-{topic}", protocol=mqtt.MQTTv5)
-        self._client.reconnect_delay_set(RECONNECT_S, 1.0)
-        self._client.on_connect = lambda client, *_: client.subscribe(topic, options=SubscribeOptions(qos=1))
-        self._client.on_subscribe = lambda *_: self._subscribed.set()
-        self._client.on_message = self._on_message
-        self._properties = Properties(PacketTypes.CONNECT)
-        self._properties.SessionExpiryInterval = KEEP_S
-        self._port = port
         self._seen: set[bytes] = set()
+        self._port, self._topic = port, topic
+        self._subscribed = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
 
     def __enter__(self) -> Collector:
-        self._client.connect("127.0.0.1", self._port, clean_start=False, properties=self._properties)
-        self._client.loop_start()
+        self._thread.start()
         assert self._subscribed.wait(CONNECT_S)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        self._stop.set()
+        self._thread.join()
 
     @property
     def distinct(self) -> int:
@@ -68,6 +61,29 @@ class Collector:
         """How often each number came."""
         return Counter(record["n"] for record in self.records)
 
-    def _on_message(self, _client: Any, _data: Any, message: Any) -> None:
-        self.payloads.append(message.payload)
-        self._seen.add(message.payload)
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._converse(Wire(self._port, f"collector-{self._topic}", keep_s=KEEP_S))
+            except Gone:
+                self._stop.wait(RECONNECT_S)
+
+    def _converse(self, wire: Wire) -> None:
+        try:
+            self._write_down(wire, wire.subscribe(self._topic))
+            self._subscribed.set()
+            while not self._stop.is_set():
+                self._write_down(wire, wire.packets(TURN_S))
+        finally:
+            wire.close()
+
+    def _write_down(self, wire: Wire, packets: Iterable[tuple[int, int, bytes]]) -> None:
+        answers = []
+        for kind, flags, body in packets:
+            if kind == PUBLISH:
+                mid, payload = read_publish(flags, body)
+                self.payloads.append(payload)
+                self._seen.add(payload)
+                if mid:
+                    answers.append(puback_packet(mid))
+        wire.send(b"".join(answers))

@@ -142,7 +142,7 @@ class Verdict:
         ]
         lines += [f"  failed: {each}" for each in self.failures]
         lines += [f"  void: {each}" for each in self.void]
-        lines += [f"  {outcome}" for outcome in history.faults]
+        lines += [f"  {outcome}" for outcome in sorted(history.faults, key=lambda each: each.at_s)]
         lines += [f"  {_row(row)}" for row in history.rows]
         return "\n".join(lines)
 
