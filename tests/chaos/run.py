@@ -23,6 +23,7 @@ from support.results.trial import Queue, Trial
 
 ENTERS = Queue("broker", "numbered/1")
 MORE_BYTES = 50 * 2**20
+SHOWN = 200
 
 KILLS = Wish(
     from_s=2.0,
@@ -108,7 +109,7 @@ def malformed(folder: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> t
         rate=1_000.0,
         make=pipelines.half_malformed,
         expect=pipelines.half_kept,
-        letters=letters.payloads(fleet, pipelines.ID),
+        letters=letters.payloads_of_node(fleet, "edge_node", pipelines.ID),
         settle_s=400.0,
     )
     verdict = trial.run(fleet, {"broker": broker})
@@ -130,7 +131,7 @@ def deadly(folder: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tupl
         rate=1_000.0,
         make=pipelines.payload,
         expect=pipelines.all_but_deadly,
-        letters=letters.payloads(fleet, pipelines.ID),
+        letters=letters.payloads_of_node(fleet, "edge_node", pipelines.ID),
         changing=True,
         crashes=100,
         settle_s=600.0,
@@ -156,11 +157,17 @@ def carry_out(name: str, chosen: int) -> Row:
         with Mosquitto(folder / "broker", extra=QUIET) as broker, cluster(folder / "cluster", *nodes) as fleet:
             verdict, more = run(folder, fleet, broker, chosen)
     except Exception as error:  # noqa: BLE001 - one run that breaks must not hide the others
-        return Row(name, chosen, None, time.monotonic() - began, failure=f"{error!r}; see {folder}")
+        return Row(name, chosen, None, time.monotonic() - began, failure=f"{_short(error)}; see {folder}")
     print(verdict, flush=True)
     row = Row(name, chosen, verdict, time.monotonic() - began, more)
     print(f"{name}: {'holds' if row.holds else f'see {folder}'}\n", flush=True)
     return row
+
+
+def _short(error: Exception) -> str:
+    """Both ends of what may be long: the question, and what was wrong with the answer."""
+    words = " ".join(repr(error).split())
+    return words if len(words) < 2 * SHOWN else f"{words[:SHOWN]} ... {words[-SHOWN:]}"
 
 
 def table(rows: list[Row]) -> str:

@@ -14,6 +14,7 @@ from support.cluster import Cluster, wait_for, write_code, write_json
 from support.documents import a_queue, a_stage
 from support.mosquitto import Mosquitto
 from support.results.collector import Collector
+from support.results.processes import segments
 from support.results.producer import publish
 
 pytestmark = [pytest.mark.e2e, pytest.mark.broker, pytest.mark.timeout(120)]
@@ -28,23 +29,9 @@ def _document(folder: Path, port: int, body: str = "return data") -> str:
     return str(write_json(folder / "p.json", document))
 
 
-def _alive(pid: int) -> bool:
-    """Whether the process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def _stages(cluster: Cluster) -> list[int]:
     """PIDs of every segment process below the cluster's folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and _alive(int(entry.name)):
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if "-m fogline.runtimes run" in command and str(cluster.folder) in command and "shim.py" not in command:
-                found.append(int(entry.name))
-    return found
+    return [sight.pid for sight in segments(cluster.folder)]
 
 
 def test_a_killed_agent_finds_its_stages_again(tmp_path: Path, broker: Mosquitto, one_node: Cluster) -> None:

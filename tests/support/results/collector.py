@@ -70,7 +70,7 @@ class Collector:
 
     def _converse(self, wire: Wire) -> None:
         try:
-            self._write_down(wire, wire.subscribe(self._topic))
+            wire.subscribe(self._topic)
             self._subscribed.set()
             while not self._stop.is_set():
                 self._write_down(wire, wire.packets(TURN_S))

@@ -71,7 +71,7 @@ def one_stage(folder: Path, ports: tuple[int, int], *, work: str = "pass", **sta
 
 
 def malformed(number: int) -> bytes:
-    """A payload that no stage can make anything of; six kinds, and every 96th is larger than allowed."""
+    """A payload that no stage can make anything of; six kinds, and every 480th is larger than allowed."""
     kinds = (
         b'{"n": %d, "text": "\xff\xfe"}' % number,
         b"[" * 10_000 + b"%d" % number + b"]" * 10_000,
@@ -80,7 +80,7 @@ def malformed(number: int) -> bytes:
         b'{"number": %d}' % number,
         b'"%d is only text"' % number,
     )
-    if number % 96 == 95:
+    if number % 480 == 479:
         return b'{"n": %d, "text": "%s"}' % (number, b"x" * 2**20)
     return kinds[number // 2 % len(kinds)]
 

@@ -34,6 +34,8 @@ class Producer:
         self.rate = rate
         self.sent: set[int] = set()
         self.confirmed: set[int] = set()
+        self.refused = 0
+        """How often a record was not confirmed, for one of the two reasons."""
         self._port, self._topic, self._make = port, topic_field(topic), make
         self._open: dict[int, int] = {}
         """Packet id -> number, oldest first."""
@@ -114,6 +116,7 @@ class Producer:
         if reason in self.enough:
             self.confirmed.add(number)
         else:
+            self.refused += 1
             self._again.append(number)
 
 

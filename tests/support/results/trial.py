@@ -53,6 +53,8 @@ class Trial:
     """How long faults and backlog may take after the load."""
     letters: Callable[[], Sequence[bytes]] = lambda: ()
     """Reads the payloads of the dead letters, at the end."""
+    insist: bool = True
+    """Kills must hit a busy process. A mutant with nothing unacknowledged is never busy."""
     changing: bool = False
     """Its processes may be replaced by others that nobody of the test killed."""
     crashes: int = 0
@@ -64,7 +66,7 @@ class Trial:
         """Load, faults, wait, judge."""
         watch = Watch(cluster.folder, changing=self.changing)
         enters, leaves = brokers[self.enters.broker], brokers[self.leaves.broker]
-        targets = Targets(cluster, brokers, watch)
+        targets = Targets(cluster, brokers, watch, self.insist)
         with Collector(leaves.port, self.leaves.topic) as collector, watch:
             with (
                 Injector(targets, self.faults) as injector,
@@ -73,7 +75,9 @@ class Trial:
                 producer.wait(self.records / max(self.rate, 1.0) + self.settle_s)
                 injector.wait(self.settle_s)
             self.after_load()
-            wait_for("every stage works", lambda: all(self._works(cluster, each) for each in self.stages), 60.0)
+            wait_for(
+                "every stage works", lambda: all(self._works(cluster, each) for each in self.stages), self.settle_s
+            )
             publish(enters.port, self.enters.topic, [self.make(self.records)])
             self._wait_for_the_rest(collector)
             rows = self._rows(cluster)
@@ -89,6 +93,9 @@ class Trial:
                 duplicates_limit=self._duplicates_limit(),
             )
         return judge(history, self.expect)
+
+    def _all_work(self, cluster: Cluster) -> bool:
+        return all(self._works(cluster, stage) for stage in self.stages)
 
     def _works(self, cluster: Cluster, stage: str) -> bool:
         """Its process is ready, and every broker is there."""

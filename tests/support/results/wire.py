@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import time
 from collections.abc import Iterator
 
 CONNACK, PUBLISH, PUBACK, SUBACK = 2, 3, 4, 9
@@ -30,16 +31,18 @@ class Wire:
             raise Gone(str(error)) from error
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._rest = b""
+        self._early: list[tuple[int, int, bytes]] = []
+        """What came along with an answer that was waited for: of a kept session, records."""
         clean = b"\x00" if keep_s else b"\x02"
         properties = b"\x11" + keep_s.to_bytes(4) + b"\x21" + (1000).to_bytes(2)
         head = b"\x00\x04MQTT\x05" + clean + b"\x00\x00" + _sized(properties)
         self.send(b"\x10" + _sized(head + _text(client_id)))
         self._await(CONNACK)
 
-    def subscribe(self, topic: str) -> list[tuple[int, int, bytes]]:
-        """With QoS 1; returns what came before the broker confirmed it."""
+    def subscribe(self, topic: str) -> None:
+        """With QoS 1."""
         self.send(b"\x82" + _sized(b"\x00\x01\x00" + _text(topic) + b"\x01"))
-        return self._await(SUBACK)
+        self._await(SUBACK)
 
     def send(self, data: bytes) -> None:
         """Write all of it."""
@@ -49,7 +52,11 @@ class Wire:
             raise Gone(str(error)) from error
 
     def packets(self, timeout_s: float) -> list[tuple[int, int, bytes]]:
-        """(type, flags, body) of what has come; empty when nothing came in time."""
+        """(type, flags, body) of what has come; empty when nothing whole came in time."""
+        early, self._early = self._early, []
+        return early or self._receive(timeout_s)
+
+    def _receive(self, timeout_s: float) -> list[tuple[int, int, bytes]]:
         try:
             if not select.select([self._sock], [], [], timeout_s)[0]:
                 return []
@@ -72,15 +79,16 @@ class Wire:
             self._sock.sendall(b"\xe0\x00")
         self._sock.close()
 
-    def _await(self, wanted: int) -> list[tuple[int, int, bytes]]:
-        others: list[tuple[int, int, bytes]] = []
-        while found := self.packets(ANSWER_S):
+    def _await(self, wanted: int) -> None:
+        deadline = time.monotonic() + ANSWER_S
+        while (left_s := deadline - time.monotonic()) > 0:
+            found = self._receive(left_s)
             answers = [body for kind, _, body in found if kind == wanted]
-            others += [packet for packet in found if packet[0] != wanted]
+            self._early += [packet for packet in found if packet[0] != wanted]
             if answers:
                 if wanted == CONNACK and answers[0][1] != 0:
                     raise Gone(f"refused with reason {answers[0][1]:#04x}")
-                return others
+                return
         raise Gone(f"no answer within {ANSWER_S} s")
 
 
