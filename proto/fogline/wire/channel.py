@@ -26,7 +26,7 @@ CLIENT_OPTIONS: list[tuple[str, int]] = [
     *_LIMITS,
     ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 10_000),  # what one attempt may take; the waits between them start at 200 ms
     ("grpc.max_reconnect_backoff_ms", 5_000),
 ]
 
