@@ -52,7 +52,7 @@ class Simulated:
         )  # fmt: skip
         async with dialling:
             stub: Any = agent_grpc.AgentCoordinatorStub(self._channel)
-            self._call = stub.Session()
+            self._call = stub.Session(wait_for_ready=True)
             await self._write(agent.AgentMessage(hello=agent.Hello(protocol=PROTOCOL, release=release(), facts=facts)))
             welcome = (await self._call.read()).welcome
             await self._write(agent.AgentMessage(observation=agent.Observation()))
