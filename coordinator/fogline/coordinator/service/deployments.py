@@ -26,7 +26,7 @@ from fogline.coordinator.service.fleet import Fleet
 from fogline.coordinator.service.lines import Lines
 from fogline.coordinator.service.views import Views
 from fogline.coordinator.store.sql import Store
-from fogline.runtimes.spec import parse as parse_spec
+from fogline.runtimes.spec import SegmentSpec
 from fogline.wire.terms import CopyState, ErrorKind, FoglineError
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class Deployments:
 
     def _dropped(self, current: Deployment, fresh: Deployment) -> dict[str, tuple[str, ...]]:
         """The readers that only one of what ran last and what is to run has."""
-        before, after = ({c.spec_digest: parse_spec(self.spec(c)) for c in copies} for copies in (
+        before, after = ({c.spec_digest: self.parsed(c) for c in copies} for copies in (
             fresh.former or current.target, fresh.target))  # fmt: skip
         return dropped(before, after)
 
@@ -149,7 +149,7 @@ class Deployments:
     def take_over(self, fresh: Deployment, specs: Mapping[str, bytes], event: Event) -> None:
         """Remember a deployment that nodes run and this store did not know, or not like this."""
         self._store.add_taken_over(fresh.id, fresh.revision, specs)
-        known = {copy.spec_digest: parse_spec(self.spec(copy)) for copy in fresh.target}
+        known = {copy.spec_digest: self.parsed(copy) for copy in fresh.target}
         self._turn(replace(fresh, target=in_order(fresh.target, known)), (), event)
 
     def is_on(self, id_: str, node: str) -> bool:
@@ -187,8 +187,12 @@ class Deployments:
         """The spec a copy runs."""
         return self.lines.spec(copy.spec_digest)
 
+    def parsed(self, copy: Copy) -> SegmentSpec:
+        """The same as a value."""
+        return self.lines.parsed(copy.spec_digest)
+
     def _stages(self, copy: Copy) -> list[str]:
-        return [each.name for each in parse_spec(self.spec(copy)).stages]
+        return [each.name for each in self.parsed(copy).stages]
 
     async def changed(self, timeout_s: float) -> None:
         """Return when some deployment may have changed, or after `timeout_s`."""

@@ -18,7 +18,6 @@ from fogline.coordinator.service.purging import Purging
 from fogline.coordinator.service.records import unambiguous
 from fogline.coordinator.store.sql import Store
 from fogline.runtimes.spec import SegmentSpec
-from fogline.runtimes.spec import parse as parse_spec
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.v1 import operator_coordinator_pb2_grpc as operator_grpc
 from fogline.wire.terms import ErrorKind, FoglineError
@@ -48,7 +47,7 @@ class Desk(operator_grpc.OperatorCoordinatorServicer):
 
     def _specs(self, id_: str) -> list[tuple[Copy, SegmentSpec]]:
         target = self._deployments.get(id_).target
-        return [(copy, parse_spec(self._deployments.spec(copy))) for copy in target]
+        return [(copy, self._deployments.parsed(copy)) for copy in target]
 
     def _status(self, id_: str, revision: int = 0) -> operator.DeploymentStatus:
         return status.deployment_status(self._deployments, self._fleet, id_, revision)

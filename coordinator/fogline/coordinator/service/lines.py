@@ -10,6 +10,7 @@ from fogline.coordinator.core.reconcile import DRAIN_S, Step
 from fogline.coordinator.service import translate
 from fogline.coordinator.service.fleet import Fleet, NodeRecord
 from fogline.coordinator.store.sql import DesiredLine, Store
+from fogline.runtimes.spec import SegmentSpec, parse
 from fogline.v1 import agent_coordinator_pb2 as agent
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Lines:
             self._of_deployment[line.deployment][line.copy] = line
             self._of_node[line.copy.node][line.copy] = line
         self._specs: dict[str, bytes] = {}
+        self._parsed: dict[str, SegmentSpec] = {}
         self._sent: dict[str, tuple[object, int]] = {}
 
     def get(self, copy: Copy) -> DesiredLine | None:
@@ -53,6 +55,14 @@ class Lines:
                 self._specs.clear()
             self._specs[digest] = self._store.spec(digest)
         return self._specs[digest]
+
+    def parsed(self, digest: str) -> SegmentSpec:
+        """The same as a value: read and parsed once. KeyError: never added."""
+        if digest not in self._parsed:
+            if len(self._parsed) >= SPECS_HELD:
+                self._parsed.clear()
+            self._parsed[digest] = parse(self.spec(digest))
+        return self._parsed[digest]
 
     def heard_generation(self, record: NodeRecord, epoch: int, generation: int) -> None:
         """A node that saw a later desired state than this store knows: go on above it, never back."""

@@ -11,7 +11,6 @@ from fogline.coordinator.service.desk import WATCH_S
 from fogline.coordinator.service.fleet import Fleet
 from fogline.coordinator.service.merged import Merged
 from fogline.coordinator.service.records import segments_of
-from fogline.runtimes.spec import parse
 from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.wire.terms import ErrorKind, FoglineError
@@ -92,7 +91,7 @@ class LogReading:
     def _copies(self) -> list[Copy]:
         """In the order of the flow. Raises FoglineError when no stage has the name that is asked for."""
         target = self._deployments.get(self._id).target
-        specs = [(copy, parse(self._deployments.spec(copy))) for copy in target]
+        specs = [(copy, self._deployments.parsed(copy)) for copy in target]
         return [copy for copy, _ in segments_of(specs, self._request.stage)]
 
     def _copy(self, segment: str) -> Copy | None:

@@ -6,7 +6,6 @@ from fogline.coordinator.core.deployment import Copy, Deployment, Phase, Seen
 from fogline.coordinator.core.shown import shown_state
 from fogline.coordinator.service.deployments import Deployments, settled
 from fogline.coordinator.service.fleet import Fleet
-from fogline.runtimes.spec import parse
 from fogline.v1 import common_pb2 as common
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.wire.terms import CopyState
@@ -56,7 +55,7 @@ def _stage_rows(
             progress=seen.progress,
             last_lines=reported.last_lines if reported else "",
         )
-        for stage in parse(deployments.spec(copy)).stages
+        for stage in deployments.parsed(copy).stages
     ]
 
 

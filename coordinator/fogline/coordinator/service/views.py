@@ -6,7 +6,7 @@ from fogline.coordinator.core.deployment import Copy, Deployment, Seen
 from fogline.coordinator.service import translate
 from fogline.coordinator.service.fleet import Fleet
 from fogline.coordinator.service.lines import Lines
-from fogline.runtimes.spec import HealthSpec, parse
+from fogline.runtimes.spec import HealthSpec
 from fogline.wire.terms import CopyState, Wanted
 
 
@@ -16,7 +16,6 @@ class Views:
     def __init__(self, fleet: Fleet, lines: Lines) -> None:
         self._fleet = fleet
         self._lines = lines
-        self._healths: dict[str, HealthSpec] = {}
 
     def of(self, deployment: Deployment) -> dict[Copy, Seen]:
         """Every copy that the deployment still has to do with."""
@@ -38,6 +37,4 @@ class Views:
         return Seen(node_connected=connected, health=self._health(copy))
 
     def _health(self, copy: Copy) -> HealthSpec:
-        if copy.spec_digest not in self._healths:
-            self._healths[copy.spec_digest] = parse(self._lines.spec(copy.spec_digest)).health
-        return self._healths[copy.spec_digest]
+        return self._lines.parsed(copy.spec_digest).health

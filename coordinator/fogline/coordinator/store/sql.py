@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -176,7 +175,7 @@ class Store:
         events: Sequence[Event] = (),
     ) -> None:
         """One turn of reconcile, all or nothing: state, desired lines, node generations, verdicts, what to tell."""
-        state = json.dumps(dataclasses.asdict(deployment))
+        state = json.dumps(vars(deployment), default=vars)
         with self._engine.begin() as connection:
             connection.execute(delete(t.deployments).where(t.deployments.c.id == deployment.id))
             connection.execute(insert(t.deployments).values(id=deployment.id, state=state))
@@ -289,7 +288,7 @@ def _line(row: Any) -> DesiredLine:
 
 def _row(line: DesiredLine) -> dict[str, Any]:
     return {
-        **dataclasses.asdict(line.copy),
+        **vars(line.copy),
         "deployment": line.deployment,
         "revision": line.revision,
         "wanted": line.want.wanted.value,
