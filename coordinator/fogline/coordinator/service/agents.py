@@ -49,6 +49,7 @@ class AgentService(agent_grpc.AgentCoordinatorServicer):
             session = record.session
             assert session is not None
             reading = asyncio.create_task(self._read(request_iterator, record))
+            reading.add_done_callback(lambda _: record.push.set())
             log.info("node %s connected from %s", record.facts.name, context.peer())
             try:
                 welcome = agent.Welcome(
@@ -148,9 +149,8 @@ class AgentService(agent_grpc.AgentCoordinatorServicer):
 
 async def _signalled(record: NodeRecord, reading: asyncio.Task[None]) -> bool:
     """Wait until the node has something to be told (True) or its side of the stream ended (False)."""
-    signal = asyncio.create_task(record.push.wait())
-    await asyncio.wait({signal, reading}, return_when=asyncio.FIRST_COMPLETED)
-    signal.cancel()
+    if not reading.done():
+        await record.push.wait()
     record.push.clear()
     return not reading.done()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -205,11 +206,13 @@ class Deployments:
     async def run(self) -> None:
         """Turn the wheel of what was heard of, and of all when a deadline may have come; until cancelled.
 
-        A round that took long is followed by as long a rest: what is heard meanwhile makes one round, not many.
+        Before a round comes a rest as long as the one before took: what is to be told is told first, and what is
+        heard meanwhile makes one round, not many.
         """
         glance_at_s = 0.0
         while True:
             began_s = time.monotonic()
+            self._wake.clear()
             due, self._due = self._due, set()
             self._fleet.tell_absent()
             if began_s >= glance_at_s:
@@ -220,14 +223,11 @@ class Deployments:
                     glance_at_s = min(glance_at_s, time.monotonic() + step.wake_in_s)
             async with self._changed:
                 self._changed.notify_all()
-            await asyncio.sleep(min(time.monotonic() - began_s, LONGEST_REST_S))
-            try:
+            rest_s = min(time.monotonic() - began_s, LONGEST_REST_S)
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, glance_at_s - time.monotonic())):
                     await self._wake.wait()
-            except TimeoutError:
-                continue
-            finally:
-                self._wake.clear()
+            await asyncio.sleep(rest_s)
 
     def _heard(self, node: str) -> None:
         self._due |= self.lines.deployments_on(node)
