@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 from fogline.runtimes.connectors.mqtt import Mqtt
+from fogline.runtimes.letter_file import Letter, LetterFile
 from fogline.runtimes.poller import Poller
-from fogline.runtimes.spec import SegmentSpec, StageSpec
+from fogline.runtimes.spec import OnErrorSpec, SegmentSpec, StageSpec
 from support.mosquitto import Mosquitto, free_port
 from support.mqtt_peer import Peer
 from support.segments import COMMAND, DEADLINE_S, code_stage, command, mqtt_end, segment, wait_until, write_code
@@ -188,6 +190,45 @@ def test_test_shows_the_failing_record_and_the_users_own_frames(tmp_path: Path) 
     assert error.startswith('stage b failed on record 3: {"n":0}\nTraceback')
     assert "line 2, in handler" in error
     assert "fogline/runtimes" not in error
+
+
+@pytest.mark.parametrize(
+    ("then", "code", "said", "out"),
+    [
+        ("dead-letter", 70, b"2 records failed: they would be dead letters", [1.0, 0.5]),
+        ("drop", 0, b"stage a failed on record 2: 0", [1.0, 0.5]),
+        ("stop", 70, b"ZeroDivisionError", [1.0]),
+    ],
+)
+def test_test_goes_on_after_a_failing_record_unless_on_error_says_stop(
+    tmp_path: Path, then: str, code: int, said: bytes, out: list[float]
+) -> None:
+    code_folder = write_code(tmp_path / "code", "def handler(data): return 1 / data")
+    stage = dataclasses.replace(code_stage("a", code_folder, "in", "out"), on_error=OnErrorSpec(0, then, "trash"))
+    done = command("test", written(tmp_path, segment(stage)), stdin=b"1\n0\n{\n2\n")
+    assert (done.returncode, lines(done.stdout)) == (code, out)
+    assert said in done.stderr
+
+
+def test_dead_letters_are_listed_shown_and_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "p.db"
+    letter = Letter("seg", "stage", "reader", "in", "why", "trace", 4, "id", b'{"n":1}')
+    LetterFile(path).keep([letter, dataclasses.replace(letter, payload=b"\xff"), letter])
+    listed = lines(command("dead-letters", path, "list", "--limit", "2").stdout)
+    assert [each["number"] for each in listed] == [3, 2]
+    keys = {"number", "segment", "stage", "queue", "reason", "attempts", "first_at", "last_at", "size_bytes", "id"}
+    assert keys <= set(listed[0])
+    shown = lines(command("dead-letters", path, "show", "2", "1").stdout)
+    assert [(each["payload"], each["encoding"]) for each in shown] == [('{"n":1}', "utf-8"), ("/w==", "base64")]
+    assert shown[0]["trace"] == "trace"
+    assert lines(command("dead-letters", path, "discard", "1", "9").stdout) == [{"discarded": 1}]
+    assert lines(command("dead-letters", path, "purge").stdout) == [{"discarded": 2}]
+    absent = command("dead-letters", path, "list")
+    assert (absent.returncode, absent.stdout, path.exists()) == (0, b"", False)
+    path.write_bytes(b"no database at all")
+    refused = command("dead-letters", path, "list")
+    assert refused.returncode == 69
+    assert b"not a database" in refused.stderr
 
 
 def test_test_tells_a_line_that_is_no_json_and_a_stage_that_cannot_be_loaded(tmp_path: Path) -> None:

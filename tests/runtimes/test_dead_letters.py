@@ -255,6 +255,29 @@ def test_suspects_run_alone_in_any_order_and_the_others_together(plant: Callable
     assert [bool(line.suspects.find(each)) for each in (ids[5], ids[2], "of another time")] == [False, False, True]
 
 
+def test_a_suspect_waits_until_what_came_before_it_is_acknowledged(plant: Callable[..., Plant]) -> None:
+    line = plant(("a", "in", "out", same))
+    sink = line.sinks["a", "out"]
+    sink.hold = True
+    line.feed(1, 2, 3)
+    ids = [message.id for message in line.sources["in"].take(3, 0)]
+    line.sources["in"].queue.give_back()
+    line.suspects.enter(ids[1:])
+    line.pump._suspects = Suspects(MAX, line.suspects._room)
+    pumping = threading.Thread(target=line.run)
+    pumping.start()
+    for count in (1, 2, 3):
+
+        def sent(count: int = count) -> bool:
+            return len(line.out()) == count
+
+        wait_until(sent, "the next one")
+        holds(sent, 0.05)
+        sink.confirm()
+    pumping.join(10)
+    assert line.out() == [1, 2, 3]
+
+
 def failed(plant: Callable[..., Plant], *records: int) -> Plant:
     """A line whose even messages are letters."""
     line = plant(("a", "in", "a..odd", same), ("odd", "a..odd", "out", odd))

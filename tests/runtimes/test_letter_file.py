@@ -35,7 +35,7 @@ def test_a_letter_is_kept_as_it_is_for_its_owner_alone(file: LetterFile) -> None
 def test_it_is_committed_through_a_rollback_journal_and_synced(file: LetterFile) -> None:
     with file._writing() as db:
         assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-        assert db.execute("PRAGMA synchronous").fetchone() == (2,)
+        assert db.execute("PRAGMA synchronous").fetchone() == (3,)
 
 
 def test_numbers_are_never_given_again(file: LetterFile) -> None:
@@ -136,6 +136,19 @@ def test_a_purge_takes_the_file_away_and_a_writer_that_waited_for_it_uses_the_ne
     writer.join(5)
     assert purged == [3]
     assert [row["number"] for row in file.summaries()] == [1]
+
+
+def test_several_writers_of_a_new_file_get_numbers_of_their_own(file: LetterFile) -> None:
+    def write() -> None:
+        for _ in range(20):
+            LetterFile(file.path).keep([LETTER])
+
+    writers = [threading.Thread(target=write) for _ in range(4)]
+    for each in writers:
+        each.start()
+    for each in writers:
+        each.join(30)
+    assert [row["number"] for row in file.show()] == list(range(1, 81))
 
 
 def test_letters_are_found_by_segment_for_who_reads_them(file: LetterFile) -> None:

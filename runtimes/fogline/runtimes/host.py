@@ -28,7 +28,7 @@ from fogline.runtimes import registry
 from fogline.runtimes.assembly import Loaded, load_stages, read_spec
 from fogline.runtimes.connectors.backoff import Delays
 from fogline.runtimes.connectors.base import Endpoint, Sink, Source
-from fogline.runtimes.control import DRAIN_S, ControlServer
+from fogline.runtimes.control import DRAIN_S, ControlServer, Refused
 from fogline.runtimes.counters import Counters
 from fogline.runtimes.endings import FAILURE, ended_by
 from fogline.runtimes.errors import NotConnected, NotKept, Superseded
@@ -117,8 +117,10 @@ class Segment:
     def request_replay(self, numbers: Iterable[int]) -> int:
         """Dead letters of this segment are to run again; how many there are. Others are passed over.
 
-        Raises NotKept when the file cannot be read.
+        Raises NotKept when the file cannot be read, Refused when this process is about to end.
         """
+        if self._draining:
+            raise Refused("it is draining")
         found = self._letters.readers(self.spec.segment, numbers)
         accepted = 0
         for source in self._replays:
@@ -130,7 +132,6 @@ class Segment:
     def status(self) -> dict[str, Any]:
         counters, (p50_s, p99_s) = self._counters.snapshot(), self._counters.percentiles()
         progressed_at = self._pump.progressed_at if self._pump is not None else time.monotonic()
-        draining = self._drain_s is not None or (self._pump is not None and self._pump.finishing)
         endpoints: list[Endpoint] = [*self._sources, *self._sinks.values()]
         wrong = [endpoint.error for endpoint in endpoints if endpoint.error]
         if self._pump is not None and self._pump.held:
@@ -138,7 +139,7 @@ class Segment:
         stalls = ((each.progress.stalled_s, each.stage.name) for each in self._frameworks)
         stalled_s, stalled_stage = max(stalls, default=(0.0, ""))
         return {
-            "state": SegmentState.DRAINING if draining else self._state,
+            "state": SegmentState.DRAINING if self._draining else self._state,
             "reason": self._reason or "; ".join(dict.fromkeys(wrong)),
             "pid": os.getpid(),
             "last_progress_s": round(time.monotonic() - progressed_at, 3),
@@ -151,6 +152,10 @@ class Segment:
                 {"queue": each.endpoint.queue, "connected": each.connected, "error": each.error} for each in endpoints
             ],
         }
+
+    @property
+    def _draining(self) -> bool:
+        return self._drain_s is not None or (self._pump is not None and self._pump.finishing)
 
     # The way to ready and on ----------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """The dead letters of one pipeline on one machine: a SQLite file that its segments write and tools read.
 
 A letter is the input message of a segment, byte for byte, with what is known of its failure. It is on
-the disk when `keep` returns: rollback journal, `synchronous=FULL`. The file is opened for each
-transaction, so that a file that was taken away is noticed, and so that nobody waits for an idle process.
+the disk when `keep` returns: rollback journal, `synchronous=EXTRA` (with FULL a power cut can bring the
+deleted journal back, and with it undo a transaction whose message is acknowledged). The file is opened for
+each transaction, so that a file that was taken away is noticed, and nobody waits for an idle process.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ class LetterFile:
         try:
             place = f"{self.path.absolute().as_uri()}?mode=rw"  # never made here: see _made
             with contextlib.closing(sqlite3.connect(place, BUSY_S, isolation_level=None, uri=True)) as db:
-                db.execute("PRAGMA synchronous=FULL")
+                db.execute("PRAGMA synchronous=EXTRA")
                 db.execute(f"PRAGMA max_page_count={self._limit_pages}")
                 db.execute(_SCHEMA)
                 yield db
