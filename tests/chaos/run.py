@@ -19,6 +19,7 @@ from support.results import letters, pipelines
 from support.results.faults import SEED_VARIABLE, Wish, schedule, seed
 from support.results.ledger import Verdict
 from support.results.processes import of_stage
+from support.results.relief import SlowStage
 from support.results.trial import Queue, Trial
 
 ENTERS = Queue("broker", "numbered/1")
@@ -140,11 +141,20 @@ def deadly(folder: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tupl
     return verdict, f"{fleet.stage(pipelines.ID, 'a')['restarts']} restarts"
 
 
+def slow(folder: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tuple[Verdict, str]:
+    """The last stage does a tenth of the rate."""
+    stage = SlowStage(folder, fleet, broker.port, "time.sleep(0.005)")
+    verdict = stage.trial(records=40_000, rate=2_000.0).run(fleet, {"broker": broker})
+    assert not (broken := stage.broken(verdict)), "; ".join(broken)
+    return verdict, f"at most {stage.most_in_flight} in flight, {stage.peak_bytes / 2**20:.1f} MiB"
+
+
 Run = Callable[[Path, Cluster, Mosquitto, int], tuple[Verdict, str]]
 RUNS: dict[str, tuple[Run, tuple[str, ...]]] = {
     "kills": (kills, pipelines.NODES),
     "malformed": (malformed, ("edge_node",)),
     "deadly": (deadly, ("edge_node",)),
+    "slow": (slow, ("edge_node",)),
 }
 
 

@@ -6,20 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from support.cluster import Cluster, wait_for
+from support.cluster import Cluster
 from support.mosquitto import Mosquitto
 from support.results import letters, pipelines
 from support.results.processes import of_stage
+from support.results.relief import SlowStage
 from support.results.trial import WINDOW, Queue, Trial
 
 pytestmark = [pytest.mark.e2e, pytest.mark.broker, pytest.mark.timeout(180)]
 
 ENTERS, LEAVES = Queue("broker", "numbered/1"), Queue("broker", "numbered/2")
 MORE_BYTES = 50 * 2**20
-MOST_BYTES = 256 * 2**20
-SLOW = "time.sleep(0.01)"
-"""A tenth of the load."""
-LOOKS = 100
 
 
 def test_malformed_records_become_dead_letters_with_their_bytes(
@@ -75,34 +72,8 @@ def test_a_record_that_kills_the_process_becomes_a_dead_letter(
 def test_a_slow_last_stage_takes_its_window_and_the_rest_waits_in_the_broker(
     tmp_path: Path, quiet_broker: Mosquitto, one_node: Cluster
 ) -> None:
-    ports = [quiet_broker.port] * 3
-    one_node.coord("submit", str(pipelines.chain(tmp_path, ports, works={"a": "pass", "b": SLOW})))
-    peaks, in_flight = list[int](), set[int]()
-
-    def relieve() -> None:
-        """b has hardly begun: look at it while its window is full, then deploy a fast one."""
-        slow = of_stage(one_node.folder, "b")
-        assert slow is not None
-        wait_for("a full window", lambda: slow.counter("in_flight") == WINDOW)
-        in_flight.update(slow.counter("in_flight") or 0 for _ in range(LOOKS))
-        peaks.append(slow.peak_bytes())
-        one_node.coord("submit", str(pipelines.chain(tmp_path, ports, works={"a": "pass", "b": "pass"})))
-
-    trial = Trial(
-        "numbered",
-        "ab",
-        ENTERS,
-        Queue("broker", "numbered/3"),
-        records=5_000,
-        rate=1000.0,
-        make=pipelines.payload,
-        expect=pipelines.through("ab"),
-        after_load=relieve,
-        changing=True,
-    )
-    verdict = trial.run(one_node, {"broker": quiet_broker})
+    slow = SlowStage(tmp_path, one_node, quiet_broker.port, "time.sleep(0.01)")
+    verdict = slow.trial(records=5_000, rate=1_000.0).run(one_node, {"broker": quiet_broker})
     assert verdict.holds, str(verdict)
-    assert verdict.duplicates == 0, "it was drained, not killed"
-    assert verdict.history.rows[1]["in"] >= 5_001 - WINDOW * 5, "most waited in the broker for the fast one"
-    assert max(in_flight) <= WINDOW
-    assert max(peaks) <= MOST_BYTES
+    assert slow.broken(verdict) == []
+    assert verdict.history.rows[1]["in"] >= 5_001 - 5 * WINDOW, "most waited in the broker for the fast one"

@@ -86,6 +86,7 @@ class Watch:
 
     def __init__(self, folder: Path, *, changing: bool = False) -> None:
         self.alarms: list[str] = []
+        self.looks = 0
         self.killed: set[int] = set()
         """PIDs that the test itself has killed: to be noted before the kill."""
         self._folder = folder
@@ -111,6 +112,7 @@ class Watch:
                 for stage in sight.stages:
                     pids[stage].append(sight.pid)
             self._compare(known, pids)
+            self.looks += 1
 
     def _compare(self, known: dict[str, int], pids: dict[str, list[int]]) -> None:
         for stage, found in pids.items():
