@@ -6,6 +6,7 @@ Each seed draws other faults; FOGLINE_SEED repeats those of one run. `--only NAM
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -171,6 +172,8 @@ def carry_out(name: str, chosen: int) -> Row:
     print(verdict, flush=True)
     row = Row(name, chosen, verdict, time.monotonic() - began, more)
     print(f"{name}: {'holds' if row.holds else f'see {folder}'}\n", flush=True)
+    if row.holds:
+        shutil.rmtree(folder)
     return row
 
 
