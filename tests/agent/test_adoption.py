@@ -155,3 +155,17 @@ def test_a_lost_store_does_not_start_what_was_never_checked(tmp_path: Path) -> N
             assert not node.supervisor.find(wish.id).workspace.was_started()
 
     scene(life())
+
+
+def test_a_spec_that_this_release_cannot_read_is_no_reason_to_leave_its_process(tmp_path: Path) -> None:
+    async def life() -> None:
+        wish = a_wish(a_spec())
+        async with a_node(tmp_path / "n", leave=True) as node:
+            node.wants(wish)
+            pid = (await node.reaches(wish, S.READY)).pid
+        (tmp_path / "n" / "state.db").unlink()
+        (Workspace.of(tmp_path / "n", wish.key).path / "spec.json").write_text('{"spec_version": 99}')
+        async with a_node(tmp_path / "n") as node:
+            assert (await node.reaches(wish, S.READY)).pid == pid
+
+    scene(life())

@@ -230,6 +230,7 @@ def test_killing_the_shim_leaves_the_stage_watched_and_adoptable(tmp_path: Path)
     async def scene() -> None:
         path = tmp_path / "w"
         async with started(script(STAYS), path) as handle:
+            await until(lambda: "here" in (path / "stage.log").read_text(), "it has begun")
             noted = json.loads((path / "shim.json").read_text())
             os.kill(noted["shim_pid"], signal.SIGKILL)
             await until(lambda: not lives(noted["shim_pid"]), "the shim is gone")

@@ -161,3 +161,26 @@ def test_a_running_stage_keeps_its_pid_over_kills(node: Node) -> None:
         agent.wait()
         assert node.stages() == [pid]
     assert settles(node) == pid
+
+
+def test_a_check_does_not_outlive_its_agent_for_long(node: Node) -> None:
+    wish = a_wish(a_spec("hangs", environment={"FAKE_CHECK": "hang"}))
+    with closing(Store(node.state_dir / "state.db")) as store:
+        store.save_desired(Membership("c1", 1, 1), [wish])
+    folder = Workspace.of(node.state_dir, wish.key).path
+
+    def checks() -> list[int]:
+        return [pid for pid, command in commands() if str(folder) in command and " check " in command]
+
+    agent = node.agent()
+    wait_for("it checks", lambda: checks() and (folder / "check.json").exists())
+    (left,) = checks()
+    agent.kill()
+    agent.wait()
+    assert lives(left)
+    agent = node.agent()
+    try:
+        wait_for("another check, and that alone", lambda: checks() and checks() != [left] and not lives(left))
+    finally:
+        agent.kill()
+        agent.wait()

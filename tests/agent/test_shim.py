@@ -73,6 +73,7 @@ def test_no_second_stage_beside_one_whose_shim_was_killed(tmp_path: Path) -> Non
     async def scene() -> None:
         path = tmp_path / "w"
         handle = await script(STAYS).start(launch(path))
+        await until(lambda: "here" in (path / "stage.log").read_text(), "it has begun")
         os.kill(json.loads((path / "shim.json").read_text())["shim_pid"], signal.SIGKILL)
         await until(lambda: not handle.attended, "the shim is gone")
         with pytest.raises(FoglineError, match=f"process {handle.pid} still runs in .*: not started twice"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from contextlib import closing
 from datetime import UTC, datetime
@@ -44,8 +45,11 @@ def rotate(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
+    """Last written to three seconds after noon."""
     (tmp_path / "stage.log.1").write_bytes(stamped(1, "one") + b"printed after one\n" + stamped(2, "two"))
     (tmp_path / "stage.log").write_bytes(b"printed after two\n" + stamped(3, "three") + b"at last")
+    os.utime(tmp_path / "stage.log.1", (NOON + 2, NOON + 2))
+    os.utime(tmp_path / "stage.log", (NOON + 3, NOON + 3))
     return tmp_path / "stage.log"
 
 
@@ -108,6 +112,15 @@ def test_since_a_moment(log: Path, second: int, first: bytes) -> None:
 def test_what_is_printed_has_the_time_of_the_stamp_before_it(log: Path) -> None:
     assert b"printed after two" in read(log, From(since_s=NOON + 2))
     assert b"printed after two" not in read(log, From(since_s=NOON + 2.5))
+
+
+def test_behind_the_last_stamp_a_line_may_be_as_new_as_the_file(log: Path) -> None:
+    os.utime(log, (NOON + 60, NOON + 60))
+    assert read(log, From(since_s=NOON + 60)) == b"at last"
+    assert read(log, From(since_s=NOON + 61)) == b""
+    log.with_name("stage.log.1").unlink()
+    log.write_bytes(b"only\nprinted\n")
+    assert read(log, From(since_s=NOON)) == b"only\nprinted\n"
 
 
 def test_the_latest_of_all_places_counts(log: Path) -> None:

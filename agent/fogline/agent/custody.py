@@ -20,7 +20,7 @@ from fogline.agent.host.control import Silent
 from fogline.agent.host.stagelog import last_lines
 from fogline.agent.preparation import read_spec
 from fogline.agent.store.sqlite import Phase, Store
-from fogline.runtimes.spec import SegmentSpec
+from fogline.runtimes.spec import HealthSpec
 from fogline.wire.terms import CopyState, FoglineError, Wanted
 
 log = logging.getLogger(__name__)
@@ -56,13 +56,14 @@ class Custody:
             log.error("%s: %s", copy.name, error.sentence)
         copy.show(CopyState.FAILED, reason)
 
-    def attend(self, copy: Copy, handle: Handle, spec: SegmentSpec, *, found: bool = False) -> None:
+    def attend(self, copy: Copy, handle: Handle, *, found: bool = False) -> None:
         """Look after a process until it has ended."""
+        health, who = _terms(copy)
         copy.handle = handle
         copy.started_at_s = _now_s() - handle.age_s
         copy.condemned = ""
-        copy.vigil = Vigil(spec.health, _who(spec), copy.started_at_s, found=found)
-        copy.attendant = self._spawn(self._watch(copy, handle, spec))
+        copy.vigil = Vigil(health, who, copy.started_at_s, found=found)
+        copy.attendant = self._spawn(self._watch(copy, handle, health.live_s))
 
     def judge(self, copy: Copy, ending: Ending) -> None:
         """Start again, and when, or never."""
@@ -94,12 +95,12 @@ class Custody:
             self._judge_absent(copy)
             return
         log.info("%s: adopted, process %d %s", copy.name, handle.pid, met.value)
-        self.attend(copy, handle, read_spec(copy.wish), found=True)
+        self.attend(copy, handle, found=True)
         if met is _Met.ANSWERS:
             await _within(look(copy), self._hello_s)
 
-    async def _watch(self, copy: Copy, handle: Handle, spec: SegmentSpec) -> None:
-        following = self._spawn(follow(copy, spec.health.live_s))
+    async def _watch(self, copy: Copy, handle: Handle, live_s: float) -> None:
+        following = self._spawn(follow(copy, live_s))
         try:
             how = await handle.wait()
         finally:
@@ -159,8 +160,14 @@ async def _within(doing: Coroutine[Any, Any, Any], limit_s: float) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _who(spec: SegmentSpec) -> str:
-    return f"stage {spec.stages[0].name}" if len(spec.stages) == 1 else f"segment {spec.segment}"
+def _terms(copy: Copy) -> tuple[HealthSpec, str]:
+    """The deadlines of a copy, and who is meant when one is over."""
+    try:
+        spec = read_spec(copy.wish)
+    except FoglineError as error:  # of a newer release, say: it runs all the same
+        log.warning("%s: usual deadlines: %s", copy.name, error.sentence)
+        return HealthSpec(), f"copy {copy.name}"
+    return spec.health, f"stage {spec.stages[0].name}" if len(spec.stages) == 1 else f"segment {spec.segment}"
 
 
 def _restart_policy(copy: Copy) -> str:

@@ -135,7 +135,7 @@ class Lifecycle:
             copy.starting = False
             copy.bound = bind
             log.info("%s: started, process %d", copy.name, handle.pid)
-            self._custody.attend(copy, handle, spec)
+            self._custody.attend(copy, handle)
             copy.on_change()
 
     def _launch(self, copy: Copy, spec: SegmentSpec, *, bind: bool) -> Launch:
@@ -163,6 +163,7 @@ class Lifecycle:
     async def _forget(self, copy: Copy) -> None:
         released = await self._release(copy) if copy.wish.release or copy.wish.release_readers else ""
         try:
+            await self._preparation.end_former_check(copy.workspace)
             await asyncio.to_thread(copy.workspace.remove)
         except OSError as error:
             log.warning("%s: its workspace could not be removed: %s", copy.name, error)

@@ -6,18 +6,23 @@ What is prepared can start without the coordinator and without the network.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 from pathlib import Path
 
 from fogline.agent.core.desired import Assignment
+from fogline.agent.drivers.pids import end_group, is_the_one
+from fogline.agent.drivers.shim import start_ticks
 from fogline.agent.host.artifacts import ArtifactCache, Progress, needed_by
 from fogline.agent.host.child import child
-from fogline.agent.host.workspace import Workspace, last_words
+from fogline.agent.host.facts import boot_id
+from fogline.agent.host.workspace import Workspace, last_words, read_json, write_durably
 from fogline.runtimes.spec import SegmentSpec, SpecError, digest, parse
 from fogline.wire.terms import ErrorKind, FoglineError
 
 RELEASE_S = 30.0
+CHECK_NOTE = "check.json"
 _VERDICT_BYTES = 64 * 1024
 
 
@@ -37,6 +42,7 @@ class Preparation:
     async def prepare(self, wish: Assignment, workspace: Workspace, progress: Progress) -> None:
         """Return when the copy could start. Raises FoglineError with the reason why it never could."""
         spec = read_spec(wish)
+        await self.end_former_check(workspace)
         workspace.create(wish)
         for needed in needed_by(spec):
             await self._artifacts.ensure(needed, progress)
@@ -68,12 +74,20 @@ class Preparation:
             raise FoglineError(ErrorKind.FAILED, f"release ended with exit code {code}")
         return "; ".join(_given_up(line) for line in said.read_bytes().splitlines() if line.startswith(b"{"))
 
+    async def end_former_check(self, workspace: Workspace) -> None:
+        """End a check that an agent left behind when it died, with everything it has started."""
+        noted = read_json(workspace.path / CHECK_NOTE)
+        pid, start = int(noted.get("pid", 0)), int(noted.get("start", 0))
+        if noted.get("boot_id") == boot_id() and is_the_one(pid, start):
+            await asyncio.to_thread(end_group, pid, pid)
+
     async def _check(self, spec: SegmentSpec, workspace: Workspace) -> None:
         said, limit_s = workspace.path / "check.out", spec.health.startup_s
         command = [*self._runtime, "check", str(workspace.spec), "--artifacts", str(self.artifacts)]
         try:
             with said.open("wb") as output:
                 async with child(command, workspace.path, spec.environment, output=output) as process:
+                    note_check(workspace, process.pid)
                     async with asyncio.timeout(limit_s):
                         code = await process.wait()
         except TimeoutError:
@@ -86,6 +100,13 @@ class Preparation:
 def _given_up(line: bytes) -> str:
     told = json.loads(line)
     return f"its reader of {told['queue']} is released; {told['left']} messages that it had not read were given up"
+
+
+def note_check(workspace: Workspace, pid: int) -> None:
+    """Have on the disk who checks, for an agent that comes after this one."""
+    with contextlib.suppress(FileNotFoundError):  # it has ended already
+        noted = {"pid": pid, "start": start_ticks(pid), "boot_id": boot_id()}
+        write_durably(workspace.path / CHECK_NOTE, json.dumps(noted).encode())
 
 
 def read_spec(wish: Assignment) -> SegmentSpec:

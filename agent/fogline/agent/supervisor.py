@@ -222,9 +222,8 @@ class Supervisor:
     async def _restore(self) -> None:
         records = {record.wish.key: record for record in self._store.copies()}
         for record in self._orphaned(records):
-            self._store.save_desired(self._store.membership(), [record.wish])
-            self._store.save_progress(record.wish.key, record.phase, incarnation=record.incarnation)
             records[record.wish.key] = record
+            self._remember(record)
         async with asyncio.TaskGroup() as adopting:
             for record in records.values():
                 copy = self._copy(record.wish)
@@ -235,6 +234,13 @@ class Supervisor:
                     copy.show(CopyState(record.phase.value), record.reason)
                 if copy.state is CopyState.FAILED:
                     copy.last_lines = last_lines(copy.workspace.log)
+
+    def _remember(self, record: CopyRecord) -> None:
+        try:
+            self._store.save_desired(self._store.membership(), [record.wish])
+            self._store.save_progress(record.wish.key, record.phase, incarnation=record.incarnation)
+        except FoglineError as error:  # its workspace goes on telling of it
+            log.error("%s: %s", record.wish.id, error.sentence)
 
     def _orphaned(self, known: dict[CopyKey, CopyRecord]) -> list[CopyRecord]:
         """Copies that the store has lost but whose workspaces tell of them: they go on as they were."""

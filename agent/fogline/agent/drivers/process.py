@@ -149,7 +149,10 @@ def _noted(workspace: Path) -> _Noted | None:
     noted = read_json(workspace / "shim.json")
     if noted.get("boot_id") != boot_id():
         return None
-    return _Noted(*(int(noted[name]) for name in _Noted._fields))
+    try:
+        return _Noted(*(int(noted[name]) for name in _Noted._fields))
+    except (KeyError, ValueError, TypeError):  # no shim of ours writes that: the lock alone counts then
+        return None
 
 
 def _spawn_shim(launch: Launch, command: list[str], lock: int) -> int:

@@ -49,7 +49,10 @@ class Control:
     async def hello(self, nonce: str, spec_digest: str, timeout_s: float | None = ANSWER_S) -> int:
         """Who is there: its pid. Raises Silent, or FoglineError when it is not what we started."""
         answer = await self.call("hello", timeout_s, nonce=nonce, spec_digest=spec_digest, version=CONTROL_VERSION)
-        return int(answer["pid"])
+        try:
+            return int(answer["pid"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise Silent(f"hello: an answer that makes no sense: {error!r}") from error
 
     async def call(self, op: str, timeout_s: float | None = ANSWER_S, **arguments: Any) -> dict[str, Any]:
         """One operation and its answer; None waits for as long as it takes.
@@ -102,7 +105,7 @@ class Control:
             async with asyncio.timeout(timeout_s):
                 line = await self._reader.readline()
             answer = json.loads(line) if line else None
-        except (OSError, TimeoutError, ValueError) as error:
+        except (OSError, TimeoutError, ValueError, RecursionError) as error:
             raise Silent(f"{op}: no answer ({type(error).__name__})") from error
         if not isinstance(answer, dict):
             raise Silent(f"{op}: the stage closed its control socket")

@@ -5,7 +5,8 @@ and a new `.1` appears beside it. Both files are held open, so that neither a ro
 workspace takes away what was not read yet.
 
 A line's time is the stamp it begins with (`2026-01-31T12:00:00.123Z `); a line without one, such as what
-user code prints, has that of the last stamp before it.
+user code prints, has that of the last stamp before it. Behind the very last stamp nothing dates a line but the
+file: those may be new as long as the file was written to.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class StageLog:
         if at.tail_lines:
             places.append(whole.tail(at.tail_lines))
         if at.since_s:
-            places.append(whole.since(datetime.fromtimestamp(at.since_s, UTC)))
+            places.append(whole.since(at.since_s))
         former_bytes = _size_bytes(self._former) if self._former is not None else 0
         self._left_in_former = max(places) < former_bytes
         self._at = max(places) if self._left_in_former else max(places) - former_bytes
@@ -157,16 +158,19 @@ class _Whole:
             at, left = start, left - newlines
         return 0
 
-    def since(self, moment: datetime) -> int:
-        """Where the first line of `moment` or later begins; the end when there is none."""
-        wanted, at = moment.isoformat(timespec="milliseconds")[:23].encode(), 0
+    def since(self, since_s: float) -> int:
+        """Where the first line of this moment or later begins; the end when there is none."""
+        moment = datetime.fromtimestamp(since_s, UTC)
+        wanted, at, undated = moment.isoformat(timespec="milliseconds")[:23].encode(), 0, 0
         while block := self.read(at, CHUNK_BYTES):
             end = block.rfind(b"\n") + 1 or len(block)
             for stamp in _STAMP.finditer(block, 0, end):
                 if stamp[1] >= wanted:
                     return at + stamp.start()
+                undated = at + (block.find(b"\n", stamp.end()) + 1 or end)
             at += end
-        return self.size
+        written_s = max((os.fstat(handle).st_mtime for handle, _ in self._pieces), default=0.0)
+        return undated if written_s >= since_s else self.size
 
     def _block_before(self, at: int) -> int:
         """Where the piece of at most 64 KiB begins that ends at `at` and lies in one file."""

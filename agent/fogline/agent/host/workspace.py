@@ -8,6 +8,7 @@
                     shim.json     pids and start times; written by the shim
                     exit.json     how the process ended; written by the shim
                     failure.json  why, in the stage's own words; written by the stage
+                    check.json    who checks; written by the agent
                     control.sock, state.bin, stage.log, shim.lock
 """
 
