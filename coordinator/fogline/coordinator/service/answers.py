@@ -16,6 +16,7 @@ from fogline.wire.terms import ErrorKind, FoglineError
 
 PUBLISH_S = 60.0
 LETTERS_S = 30.0
+"""From one piece of the answer to the next: all of it may be hundreds of megabytes."""
 ACTIONS = ("list", "show", "replay", "discard")
 
 
@@ -72,8 +73,7 @@ class AnswerCalls(Desk):
                     wanted = agent.DeadLetters(
                         pipeline=id_, action=request.action, letters=numbers, limit=request.limit
                     )
-                    asked = agent.NodeRequest(deadline_s=LETTERS_S, dead_letters=wanted)
-                    merged.add(node, self._fleet.ask(node, asked))
+                    merged.add(node, self._fleet.ask(node, agent.NodeRequest(dead_letters=wanted), LETTERS_S))
                 async for node, answer in merged:
                     if isinstance(answer, FoglineError):
                         yield operator.DeadLettersReply(node=node, error=answer.sentence, error_kind=answer.kind.value)

@@ -144,12 +144,17 @@ class Fleet:
         if name in self.records:
             self.records[name].push.set()
 
-    async def ask(self, name: str, request: agent.NodeRequest) -> AsyncGenerator[agent.NodeReply, None]:
-        """One node's replies to one request, until the last. Raises FoglineError on refusal, silence or loss."""
+    async def ask(
+        self, name: str, request: agent.NodeRequest, silence_s: float | None = None
+    ) -> AsyncGenerator[agent.NodeReply, None]:
+        """One node's replies to one request, until the last. Raises FoglineError on refusal, silence or loss.
+
+        `silence_s`: how long the next reply may take, where the whole answer may be long; else the deadline.
+        """
         async with self.line(name) as line:
             await line.send(request)
             while True:
-                reply = await line.receive(request.deadline_s or None)
+                reply = await line.receive(silence_s or request.deadline_s or None)
                 yield reply
                 if reply.last:
                     return
