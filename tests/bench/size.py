@@ -21,5 +21,5 @@ class Size:
     agents: int
 
 
-FULL = Size(rounds=3, records=20_000, slow_records=800, hop_records=1000, idle_s=30.0, agents=1000)
+FULL = Size(rounds=3, records=12_000, slow_records=800, hop_records=1000, idle_s=30.0, agents=1000)
 QUICK = Size(rounds=1, records=400, slow_records=40, hop_records=30, idle_s=1.0, agents=20)
