@@ -138,7 +138,10 @@ def test_a_revision_that_cannot_be_prepared_leaves_the_former_running(
 def test_a_record_that_fails_for_good_stops_its_segment_unacknowledged(
     tmp_path: Path, broker: Mosquitto, one_node: Cluster
 ) -> None:
-    document = str(_fused(tmp_path, broker.port))
+    path = _fused(tmp_path, broker.port)
+    stopping = json.loads(path.read_text())
+    stopping["pipeline"]["double"]["on-error"] = {"then": "stop"}
+    document = str(write_json(path, stopping))
     one_node.coord("submit", document)
     with Collector(broker.port, "fused/out") as collector:
         one_node.coord("send", "fused", "-", input_='{"n": 2}\n{"x": 1}\n{"n": 4}\n')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -50,6 +51,7 @@ async def begun(service: Served, *arguments: str) -> AsyncIterator[asyncio.subpr
         env={**os.environ, "FOGLINE_COORDINATOR": service.address, "TZ": "UTC"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        preexec_fn=_heed_interrupts,
     )
     try:
         yield process
@@ -57,6 +59,11 @@ async def begun(service: Served, *arguments: str) -> AsyncIterator[asyncio.subpr
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+def _heed_interrupts() -> None:
+    """A test run that a shell put into the background ignores Ctrl-C, and so would whatever it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 async def coord(service: Served, *arguments: str) -> Done:
