@@ -15,7 +15,8 @@ from support.segments import DEADLINE_S, wait_until
 class Peer:
     """Connected on entry; collects what it subscribed to; `publish` waits for the acknowledgement."""
 
-    def __init__(self, port: int, *, v5: bool = True, client_id: str = "") -> None:
+    def __init__(self, port: int, *, v5: bool = True, client_id: str = "", kept_s: int = 0) -> None:
+        """`kept_s`: how long the broker keeps its session, taken up again at every connect (version 5 alone)."""
         self.payloads: list[bytes] = []
         self.ids: list[str] = []
         self._connected = threading.Event()
@@ -27,9 +28,15 @@ class Peer:
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_message = self._collect
         self._port = port
+        self._kept_s = kept_s
 
     def __enter__(self) -> Peer:
-        self._client.connect("127.0.0.1", self._port)
+        if self._kept_s:
+            kept = Properties(PacketTypes.CONNECT)
+            kept.SessionExpiryInterval = self._kept_s
+            self._client.connect("127.0.0.1", self._port, clean_start=False, properties=kept)
+        else:
+            self._client.connect("127.0.0.1", self._port)
         self._client.loop_start()
         assert self._connected.wait(DEADLINE_S)
         return self

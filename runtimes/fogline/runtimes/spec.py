@@ -45,6 +45,9 @@ class Exit(IntEnum):
     """Another copy reads under this name now: start again only when the assignment is confirmed."""
 
 
+SUPERSEDED = "superseded"
+"""The first word of the reason that goes with that exit."""
+
 FINAL_EXITS = frozenset({Exit.DONE, Exit.BAD_SPEC, Exit.STAGE_UNUSABLE, Exit.RECORD_FAILED, Exit.SUPERSEDED})
 """Starting again would end the same way: the agent does not restart after these."""
 

@@ -20,6 +20,7 @@ DROPPED = {"a1": ("reader of a1",), "b2": ("reader of b2",)}
 _SEEN = st.builds(
     Seen,
     st.sampled_from(list(CopyState)),
+    st.sampled_from(["why", "superseded: another client reads as x"]),
     restarts=st.integers(0, 4),
     node_connected=st.booleans(),
     incarnation=st.integers(0, 2),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from fogline.coordinator.core.deployment import Phase
@@ -98,3 +100,43 @@ def test_a_delete_in_the_middle_of_a_submit_leaves_nothing(tmp_path: Path) -> No
             assert await brought_up(service) == 1
 
     run(test())
+
+
+def test_nothing_begins_under_a_name_that_is_being_deleted(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with served(tmp_path) as service, joined(service.address, "edge") as deaf:
+            await deaf.observe()
+            await submit(service)
+            deleting = service.operator.Delete(operator.DeleteRequest(id="p"))
+            await until("it is being deleted", lambda: service.deployments.get("p").release)
+            submitting, start = a_request(**_variant(1)), operator.StartRequest(id="p")
+            for order, request in ((service.operator.Submit, submitting), (service.operator.Start, start)):
+                with pytest.raises(grpc.aio.AioRpcError, match="is being deleted") as caught:
+                    await order(request)
+                assert caught.value.code() is grpc.StatusCode.ABORTED
+            await service.operator.Stop(operator.StopRequest(id="p"))
+            assert service.deployments.get("p").release, "a stop does not save it"
+            deleting.cancel()
+
+    run(test())
+
+
+def test_a_stopped_successor_leaves_what_ran_to_be_started_again(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with served(tmp_path) as service, obedient(service.address, "edge"):
+            await brought_up(service, **_variant(1))
+            await submit(service, **_variant(2))
+            await service.operator.Stop(operator.StopRequest(id="p"))
+            await _phase(service, Phase.STOPPED)
+            await service.operator.Start(operator.StartRequest(id="p"))
+            assert (await verdict(service, 3)).succeeded
+            again = await service.operator.GetRevision(operator.GetRevisionRequest(id="p"))
+            environments = [each["environment"] for each in map(json.loads, _specs(service)) if each["environment"]]
+            number = environments[0]["N"]
+            assert json.loads(again.document)["pipeline"]["b"]["environment"] == {"N": number}
+
+    run(test())
+
+
+def _specs(service: Served) -> list[bytes]:
+    return [service.deployments.spec(copy) for copy in service.deployments.get("p").target]

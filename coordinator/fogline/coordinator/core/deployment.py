@@ -127,3 +127,5 @@ class Deployment:
     """Assignment -> how often the operator had it restarted; 0 where it is not named."""
     dropped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Spec digest -> client ids of readers that nobody reads as once a copy of it was replaced."""
+    recalled: Mapping[str, int] = field(default_factory=dict)
+    """Assignment -> incarnation in which it was called back since the last order (`core/recall.py`)."""

@@ -60,6 +60,10 @@ def turn_events(before: Deployment | None, after: Deployment, outcomes: Sequence
     events = [
         Event(Kind.VERDICT, _verdict(outcome), deployment=after.id, revision=outcome.revision) for outcome in outcomes
     ]
+    called_back = sorted(after.recalled.keys() - (before.recalled.keys() if before else ()))
+    for segment in (each.split("/")[1] for each in called_back):
+        text = "called back: another copy had taken its reader over"
+        events.append(Event(Kind.RESTART, text, after.id, after.revision, segment=segment))
     moved = before is None or before.phase is not after.phase
     if moved and not (outcomes and after.phase in SETTLED):
         text = f"{after.phase.value}: {after.reason}" if after.reason else after.phase.value

@@ -74,18 +74,22 @@ def dropping(fresh: Deployment, ended: Iterable[Copy], dropped: Mapping[str, tup
 
 
 def stopped(deployment: Deployment, now_s: float, *, release: bool = False) -> tuple[Deployment, Outcome | None]:
-    """The deployment after the operator said stop, and the verdict on a revision that was under way."""
+    """The deployment after the operator said stop, and the verdict on a revision that was under way.
+
+    In charge stays what ran, so that a start runs it again. A delete under way goes on.
+    """
     superseded = None
     if deployment.phase in _UNDER_WAY:
-        superseded = Outcome(deployment.revision, False, "stopped by the operator before it was ready")
-    running = deployment.target
+        text = "stopped by the operator before it was ready"
+        superseded = deployment.failure or Outcome(deployment.revision, False, text)
+    running, revision = deployment.target, deployment.revision
     if deployment.former and deployment.phase in {Phase.PREPARING, Phase.DRAINING}:
-        running = deployment.former
+        running, revision = deployment.former, deployment.former_revision
     rest = (c for c in (*deployment.target, *deployment.former) if c not in running)
     fresh = replace(
-        deployment, phase=Phase.STOPPING, since_s=now_s, target=running, former=(), former_revision=0,
-        leaving=tuple(dict.fromkeys((*deployment.leaving, *rest))), ready_since_s=None, failure=None,
-        reason="", release=release,
+        deployment, revision=revision, phase=Phase.STOPPING, since_s=now_s, target=running, former=(),
+        former_revision=0, leaving=tuple(dict.fromkeys((*deployment.leaving, *rest))), ready_since_s=None, failure=None,
+        reason="", release=release or deployment.release, recalled={},
     )  # fmt: skip
     return fresh, superseded
 
@@ -95,5 +99,5 @@ def restarted(deployment: Deployment, assignments: Iterable[str], now_s: float) 
     raised = {each: deployment.incarnations.get(each, 0) + 1 for each in assignments}
     return replace(
         deployment, phase=Phase.RESTARTING, since_s=now_s, ready_since_s=None, reason="",
-        incarnations={**deployment.incarnations, **raised},
+        incarnations={**deployment.incarnations, **raised}, recalled={},
     )  # fmt: skip

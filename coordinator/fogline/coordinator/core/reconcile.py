@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from fogline.coordinator.core.deployment import SETTLED, Copy, Deployment, Observed, Outcome, Phase, Seen, Want
+from fogline.coordinator.core.recall import recall
 from fogline.wire.terms import CopyState, Wanted
 
 PREPARE_S = 300.0
@@ -47,6 +48,7 @@ def reconcile(deployment: Deployment, observed: Observed, now_s: float) -> Step:
             break
         deployment = moved
     deployment = replace(deployment, leaving=tuple(c for c in deployment.leaving if not _gone(c, observed)))
+    deployment = recall(deployment, observed)
     return Step(deployment, _wanted(deployment, observed), tuple(outcomes), _wake_in(deployment, observed, now_s))
 
 

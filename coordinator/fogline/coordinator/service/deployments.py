@@ -80,6 +80,8 @@ class Deployments:
         id_ = submission.document.id
         copies, specs = self._copies(submission, planned)
         current = self._deployments.get(id_)
+        if current:
+            _refuse_while_deleted(current)
         observed = self._views.of(current) if current else {}
         if current and self._unchanged(current, copies, observed):
             self._store.complete_revision(id_, current.revision, submission.raw, submission.artifacts)
@@ -111,6 +113,7 @@ class Deployments:
     def start(self, id_: str) -> None:
         """Run the last revision of a stopped or failed deployment again, under a number of its own."""
         current = self.get(id_)
+        _refuse_while_deleted(current)
         if current.phase not in {Phase.STOPPED, Phase.FAILED, Phase.STOPPING}:
             return
         last = self._store.revision(id_, current.revision)
@@ -293,6 +296,12 @@ class Deployments:
         for outcome in step.outcomes:
             verdict = "succeeded" if outcome.succeeded else "failed"
             log.info("deployment %s: revision %d %s: %s", after.id, outcome.revision, verdict, outcome.text)
+
+
+def _refuse_while_deleted(deployment: Deployment) -> None:
+    """Once it is stopped and waits for an absent node alone, its name may be used again."""
+    if deployment.release and deployment.phase is Phase.STOPPING:
+        raise FoglineError(ErrorKind.CONFLICT, f"deployment {deployment.id} is being deleted; try again in a moment")
 
 
 def _rolls_back(document: Document) -> bool:

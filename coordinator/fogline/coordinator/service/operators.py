@@ -125,6 +125,8 @@ class OperatorService(HistoryCalls, AnswerCalls):
             self._deployments.stop(id_, release=True)
             while id_ in self._deployments.ids():
                 deployment = self._deployments.get(id_)
+                if not deployment.release:
+                    raise FoglineError(ErrorKind.CONFLICT, f"deployment {id_} was submitted again before it was gone")
                 if settled(deployment):
                     raise FoglineError(ErrorKind.UNREACHABLE, f"deployment {id_} is stopped, but {deployment.reason}")
                 await self._deployments.changed(WATCH_S)

@@ -26,6 +26,7 @@ from fogline.runtimes.connectors.backoff import Delays
 from fogline.runtimes.connectors.mqtt_client import CONNECT_TIMEOUT_S, V5, V311, Arrival, Client, Session, probe
 from fogline.runtimes.errors import NotConnected, Superseded
 from fogline.runtimes.poller import READ, WRITE, Poller
+from fogline.runtimes.spec import SUPERSEDED
 
 log = logging.getLogger("fogline.mqtt")
 
@@ -229,7 +230,7 @@ class Link:
 
     def _superseded(self) -> None:
         self.state = State.SUPERSEDED
-        self.error = f"superseded: another client reads as {self.session.client_id} at broker {self.place}"
+        self.error = f"{SUPERSEDED}: another client reads as {self.session.client_id} at broker {self.place}"
         self.failure = Superseded(self.error)
 
     def _dial_again(self) -> None:
