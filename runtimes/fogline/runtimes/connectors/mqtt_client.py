@@ -128,6 +128,8 @@ class Client(paho.Client):  # type: ignore[misc]  # paho is not followed by mypy
         self._on_confirmed = user.on_confirmed
         self._received = b""
         self._read_to = 0
+        self.emptied = False
+        """The last piece that was received was all there was in the socket."""
 
     @property
     def buffered(self) -> bool:
@@ -184,8 +186,10 @@ class Client(paho.Client):  # type: ignore[misc]  # paho is not followed by mypy
 
     def _sock_recv(self, bufsize: int) -> bytes:
         if not self.buffered:
-            self._received = super()._sock_recv(max(bufsize, RECEIVED_BYTES))
+            wanted = max(bufsize, RECEIVED_BYTES)
+            self._received = super()._sock_recv(wanted)
             self._read_to = 0
+            self.emptied = len(self._received) < wanted
         start = self._read_to
         self._read_to = min(start + bufsize, len(self._received))
         return self._received[start : self._read_to]

@@ -81,6 +81,8 @@ class Link:
         self._evictions = 0
         self._refusal: Any = None
         self._attempt = 0
+        self._watched: tuple[Any, int] = (None, 0)
+        """What the poller was told last."""
 
     @property
     def up(self) -> bool:
@@ -261,6 +263,9 @@ class Link:
     def _watch(self, client: Client) -> None:
         sock = client.socket()
         events = (0 if self.paused else READ) | (WRITE if client.want_write() else 0)
+        if self._watched == (sock, events):
+            return
+        self._watched = sock, events
         if sock is not None and events:
             self._poller.watch(sock, events, self._ready)
         elif sock is not None:
@@ -278,8 +283,10 @@ class Link:
         while client is not None:
             before = self._events
             client.loop_read()
-            if self.paused or client is not self.client or (self._events == before and not client.buffered):
+            if self.paused or client is not self.client:
                 return
+            if not client.buffered and (client.emptied or self._events == before):
+                return  # an emptied socket need not be asked again: what comes next makes it ready
 
     def _tick(self, client: Client) -> None:
         """Keep-alive. While paused, paho could not see a PINGRESP and would hang up: then only ping."""
