@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +20,11 @@ from fogline.wire.terms import FoglineError
 from support.fake_agent import Served
 
 BIN = Path(sys.executable).parent
+_HEEDING_INTERRUPTS = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""A test run that a shell put into the background ignores Ctrl-C, and so would whatever it starts. Not undone
+between fork and exec: gRPC's threads make a fork of this process unsafe."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +50,14 @@ class Done:
 async def begun(service: Served, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """A running command; its output can be read meanwhile. It is ended with the test at the latest."""
     process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        _HEEDING_INTERRUPTS,
         str(BIN / "coord"),
         *arguments,
         env={**os.environ, "FOGLINE_COORDINATOR": service.address, "TZ": "UTC"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        preexec_fn=_heed_interrupts,
     )
     try:
         yield process
@@ -59,11 +65,6 @@ async def begun(service: Served, *arguments: str) -> AsyncIterator[asyncio.subpr
         if process.returncode is None:
             process.kill()
         await process.communicate()
-
-
-def _heed_interrupts() -> None:
-    """A test run that a shell put into the background ignores Ctrl-C, and so would whatever it starts."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 async def coord(service: Served, *arguments: str) -> Done:

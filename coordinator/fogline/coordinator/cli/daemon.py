@@ -11,7 +11,6 @@ import typer
 
 from fogline.coordinator.cli.options import DEFAULT_ADDRESS, FilesArgument, InsecureOption, SetOption
 from fogline.coordinator.config import CoordinatorConfig
-from fogline.coordinator.server import serve as serve_forever
 from fogline.wire.version import PROTOCOL, release
 
 
@@ -35,6 +34,8 @@ def serve(
 
     Example: coord serve --listen 127.0.0.1:7700 --state-dir /var/lib/fogline
     """
+    from fogline.coordinator.server import serve as serve_forever  # the store's library: not for every command
+
     config = CoordinatorConfig(listen, state_dir.absolute(), cluster, cluster_id, insecure, tied)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     asyncio.run(serve_forever(config))
