@@ -101,6 +101,23 @@ class RawClient:
                 times += [now] * len(messages)
         return payloads, times
 
+    def drive(self, topic: str, payloads: Sequence[bytes], between: int) -> tuple[list[bytes], list[float]]:
+        """Feed a program and read what it makes of it, at most `between` records under way; like `collect`."""
+        made: list[bytes] = []
+        times: list[float] = []
+        sent = 0
+        while len(made) < len(payloads):
+            fresh = payloads[sent : len(made) + between]
+            if fresh:
+                self.send(topic, fresh)
+                sent += len(fresh)
+            messages = self.receive()
+            if messages:
+                self.acknowledge([number for number, _ in messages])
+                made += [payload for _, payload in messages]
+                times += [time.perf_counter()] * len(messages)
+        return made, times
+
     def relay(self, topic: str) -> None:
         """What comes goes to `topic`, and is acknowledged when that is confirmed; for ever, or until OSError."""
         waiting: list[int] = []

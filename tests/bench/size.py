@@ -12,14 +12,14 @@ class Size:
     rounds: int
     """Runs of ours and theirs that take turns."""
     records: int
-    """Backlog of a fast program, one run."""
+    """Of a fast program, one run."""
     slow_records: int
-    """Backlog of one that makes some hundred records a second."""
+    """Of one that makes some hundred records a second."""
     hop_records: int
     """At 100 a second."""
     idle_s: float
     agents: int
 
 
-FULL = Size(rounds=3, records=12_000, slow_records=800, hop_records=1000, idle_s=30.0, agents=1000)
-QUICK = Size(rounds=1, records=400, slow_records=40, hop_records=30, idle_s=1.0, agents=20)
+FULL = Size(rounds=3, records=12_000, slow_records=1600, hop_records=1000, idle_s=30.0, agents=1000)
+QUICK = Size(rounds=1, records=400, slow_records=60, hop_records=30, idle_s=1.0, agents=20)
