@@ -2,7 +2,8 @@
 
     python -m bench.simulated COORDINATOR FIRST COUNT
 
-Each says hello, observes, beats, and claims at once to be what a desired state wants of it. Commands come
+Each says hello, observes, beats, and claims to be what a desired state wants of it START_S after it came, the
+time that a process needs to start: what is measured is the push, not answers on the same processors. Commands come
 one a line on stdin: `mark` forgets the snapshots received so far, `report` prints when (monotonic seconds)
 each node had its first snapshot since, as one JSON object. Prints `joined` when all are.
 """
@@ -25,6 +26,7 @@ from fogline.wire.version import PROTOCOL, release
 
 DIALLING = 20
 """Sessions that are opened at the same time."""
+START_S = 0.5
 STATES = {common.WANTED_PREPARED: common.COPY_STATE_PREPARED, common.WANTED_RUNNING: common.COPY_STATE_READY}
 OPTIONS: list[tuple[str, Any]] = [*CLIENT_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
 
@@ -42,6 +44,7 @@ class Simulated:
         self.name = name_of(number)
         self.received_s: float | None = None
         """When the first desired state since the last mark had come."""
+        self._claiming = asyncio.Queue[agent.DesiredState]()
         self._writing = asyncio.Lock()
 
     async def join(self, dialling: asyncio.Semaphore) -> None:
@@ -60,7 +63,7 @@ class Simulated:
 
     async def live(self) -> None:
         """Beat and obey, for ever."""
-        await asyncio.gather(self._beat(), self._obey())
+        await asyncio.gather(self._beat(), self._obey(), self._claim())
 
     async def _beat(self) -> None:
         while True:
@@ -74,21 +77,23 @@ class Simulated:
                 raise ConnectionResetError(f"{self.name}: {await self._call.details()}")
             if message.HasField("desired"):
                 self.received_s = self.received_s or time.monotonic()
-                await self._claim(message.desired)
+                asyncio.get_running_loop().call_later(START_S, self._claiming.put_nowait, message.desired)
 
-    async def _claim(self, desired: agent.DesiredState) -> None:
-        copies = [
-            common.CopyObserved(
-                assignment=each.id,
-                spec_digest=each.spec_digest,
-                state=STATES[each.wanted],
-                incarnation=each.incarnation,
-            )
-            for each in desired.assignments
-            if each.wanted in STATES
-        ]
-        observation = agent.Observation(copies=copies, epoch=desired.epoch, generation=desired.generation)
-        await self._write(agent.AgentMessage(observation=observation))
+    async def _claim(self) -> None:
+        while True:
+            desired = await self._claiming.get()
+            copies = [
+                common.CopyObserved(
+                    assignment=each.id,
+                    spec_digest=each.spec_digest,
+                    state=STATES[each.wanted],
+                    incarnation=each.incarnation,
+                )
+                for each in desired.assignments
+                if each.wanted in STATES
+            ]
+            observation = agent.Observation(copies=copies, epoch=desired.epoch, generation=desired.generation)
+            await self._write(agent.AgentMessage(observation=observation))
 
     async def _write(self, message: agent.AgentMessage) -> None:
         async with self._writing:  # two writes at once are an error of the library

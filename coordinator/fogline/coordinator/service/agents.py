@@ -91,13 +91,17 @@ class AgentService(agent_grpc.AgentCoordinatorServicer):
         async for message in messages:
             first = record.observed_generation < 0
             self._fleet.heard(record, message.observation if message.HasField("observation") else None)
-            if message.HasField("observation"):
-                if first and self._imports.due(record):
-                    record.importing = True
-                    importing = asyncio.create_task(self._imports.take(record))
-                    self._importing.add(importing)
-                    importing.add_done_callback(self._importing.discard)
-                record.push.set()
+            if first and message.HasField("observation"):
+                self._begin(record)
+
+    def _begin(self, record: NodeRecord) -> None:
+        """The node has said what it has: tell it what it shall have, after asking what it holds where that is due."""
+        if self._imports.due(record):
+            record.importing = True
+            importing = asyncio.create_task(self._imports.take(record))
+            self._importing.add(importing)
+            importing.add_done_callback(self._importing.discard)
+        record.push.set()
 
     def _outgoing(self, record: NodeRecord) -> list[agent.CoordinatorMessage]:
         messages = []

@@ -34,7 +34,9 @@ log = logging.getLogger(__name__)
 
 GLANCE_S = 5.0
 """Leases run out without an event, so everything is looked at this often."""
-LONGEST_REST_S = 0.1
+REST = 2.0
+"""Seconds of rest for every second that turning took: what is to be told comes before what is to be thought."""
+LONGEST_REST_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Deployments:
         self._deployments = {each.id: each for each in store.deployments()}
         self._told: dict[str, dict[Copy, Health]] = {}
         self._due: set[str] = set()
+        self._turning_s = 0.0
+        """Spent in turns since the last round began."""
         self._wake = asyncio.Event()
         self._changed = asyncio.Condition()
         fleet.on_change = self._heard
@@ -209,12 +213,12 @@ class Deployments:
     async def run(self) -> None:
         """Turn the wheel of what was heard of, and of all when a deadline may have come; until cancelled.
 
-        Before a round comes a rest as long as the one before took: what is to be told is told first, and what is
-        heard meanwhile makes one round, not many.
+        Before a round comes a rest in proportion to what was turned since the one before, by operators too: what is
+        to be told is told first, and what is heard meanwhile makes one round, not many.
         """
         glance_at_s = 0.0
         while True:
-            began_s = time.monotonic()
+            began_s, self._turning_s = time.monotonic(), 0.0
             self._wake.clear()
             due, self._due = self._due, set()
             self._fleet.tell_absent()
@@ -226,11 +230,10 @@ class Deployments:
                     glance_at_s = min(glance_at_s, time.monotonic() + step.wake_in_s)
             async with self._changed:
                 self._changed.notify_all()
-            rest_s = min(time.monotonic() - began_s, LONGEST_REST_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, glance_at_s - time.monotonic())):
                     await self._wake.wait()
-            await asyncio.sleep(rest_s)
+            await asyncio.sleep(min(self._turning_s * REST, LONGEST_REST_S))
 
     def _heard(self, node: str) -> None:
         self._due |= self.lines.deployments_on(node)
@@ -258,6 +261,7 @@ class Deployments:
         return copies_of(submission.document, planned.segments, self._cluster, submission.artifacts)
 
     def _turn(self, deployment: Deployment, outcomes: Sequence[Outcome] = (), event: Event | None = None) -> Step:
+        began_s = time.monotonic()
         observed = self._views.of(deployment)
         step = reconcile(deployment, observed, time.time())
         before = self._deployments.get(deployment.id)
@@ -281,6 +285,7 @@ class Deployments:
         if finished.release and finished.phase is Phase.STOPPED and not finished.leaving:
             self._store.forget(finished.id)
             del self._deployments[finished.id], self._told[finished.id]
+        self._turning_s += time.monotonic() - began_s
         return step
 
     @staticmethod

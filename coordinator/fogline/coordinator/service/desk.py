@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -51,6 +52,11 @@ class Desk(operator_grpc.OperatorCoordinatorServicer):
 
     def _status(self, id_: str, revision: int = 0) -> operator.DeploymentStatus:
         return status.deployment_status(self._deployments, self._fleet, id_, revision)
+
+    async def _ordered(self, id_: str) -> operator.DeploymentStatus:
+        """The status after an order, once the nodes' sessions had their turn: they are to hear of it first."""
+        await asyncio.sleep(0)
+        return self._status(id_)
 
     def _placed(self, submission: Submission) -> Plan:
         """The plan of what could be run as it is. Raises FoglineError for its errors and for missing artifacts."""

@@ -56,7 +56,7 @@ class HistoryCalls(Desk):
         async with answering(context):
             id_ = self._resolve(request.id)
             self._deployments.start(id_)
-            return self._status(id_)
+            return await self._ordered(id_)
 
     async def Restart(self, request: operator.RestartRequest, context: Context) -> operator.DeploymentStatus:
         """Begin to replace the processes of what runs; Watch follows."""
@@ -65,7 +65,7 @@ class HistoryCalls(Desk):
             stages = sorted(stage.name for _, spec in self._specs(id_) for stage in spec.stages)
             stage = unambiguous(request.stage, stages, "stage") if request.stage else ""
             self._deployments.restart(id_, stage)
-            return self._status(id_)
+            return await self._ordered(id_)
 
     async def Events(self, request: operator.EventsRequest, context: Context) -> AsyncIterator[operator.Event]:
         """What happened, oldest first, and with `follow` what happens from now on."""

@@ -116,7 +116,7 @@ class OperatorService(HistoryCalls, AnswerCalls):
         async with answering(context):
             id_ = self._resolve(request.id)
             self._deployments.stop(id_)
-            return self._status(id_)
+            return await self._ordered(id_)
 
     async def Delete(self, request: operator.DeleteRequest, context: Context) -> operator.DeleteReply:
         """Stop, end broker sessions, forget, remove dead letters. Answers when done, or with what it waits for."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from fogline.coordinator.core.deployment import Copy, Deployment, Outcome, Phase, Want
@@ -175,7 +176,7 @@ class Store:
         events: Sequence[Event] = (),
     ) -> None:
         """One turn of reconcile, all or nothing: state, desired lines, node generations, verdicts, what to tell."""
-        state = json.dumps(vars(deployment), default=vars)
+        state = orjson.dumps(deployment).decode()
         with self._engine.begin() as connection:
             connection.execute(delete(t.deployments).where(t.deployments.c.id == deployment.id))
             connection.execute(insert(t.deployments).values(id=deployment.id, state=state))
@@ -295,6 +296,6 @@ def _row(line: DesiredLine) -> dict[str, Any]:
         "bind": line.want.bind,
         "release": line.want.release,
         "incarnation": line.want.incarnation,
-        "readers": json.dumps(line.want.readers),
+        "readers": orjson.dumps(line.want.readers).decode(),
         "generation": line.generation,
     }
