@@ -229,6 +229,7 @@ def test_a_fetch_survives_a_conversation_that_ends_in_the_middle(tmp_path: Path)
             coordinator.stalls_at = 0
             coordinator.out.put_nowait(None)
             await until(lambda: node.state(wish) is CopyState.PREPARED, "the rest came")
+            assert (node.state_dir / "artifacts" / digest).read_bytes() == blob
 
     scene(life())
 

@@ -2,6 +2,8 @@
 
 The agents are simulated, a session over a connection of its own each, in two child processes. The change
 is what an operator can do: one document has a stage pinned to every node, and is restarted as a whole.
+The budget is for agents that take as long as a process needs to start before they report. The other row has
+them report at once, which on one machine takes the processors from the push.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 
 import grpc
 
@@ -30,6 +33,8 @@ CHILDREN = 2
 TESTS = Path(__file__).parents[1]
 ID = "everywhere"
 WITHIN_S = 60.0
+START_S = 0.5
+"""A process needs about that."""
 KB = 2**10
 
 
@@ -48,13 +53,15 @@ def rows(folder: Path, size: Size) -> list[Row]:
             wait_for("all connected", lambda: _connected(stub) == size.agents, WITHIN_S)
             per_agent = (resident_bytes(running.coordinator.pid) - before) / size.agents
             _submit(folder, running, stub, size.agents)
-            pushes_ms = sorted(_push_ms(stub, children) for _ in range(size.rounds))
+            pushes_ms = _pushes_ms(stub, children, size.rounds, START_S)
+            answered_ms = _pushes_ms(stub, children, size.rounds, 0.0)
     finally:
         running.coordinator.end()
     what = f"coordinator with {size.agents} connected agents"
     return [
         measured(f"{what}: resident memory (Rss) for each", per_agent / KB, "kB", "<= 60 kB"),
-        measured(f"{what}: a restart pushed to all", pushes_ms[len(pushes_ms) // 2], "ms", "<= 250 ms"),
+        measured(f"{what}: a restart pushed to all", median(pushes_ms), "ms", "<= 250 ms"),
+        measured(f"{what}: the same, all report at once", median(answered_ms), "ms"),
     ]
 
 
@@ -73,10 +80,19 @@ def _submit(folder: Path, running: Cluster, stub: operator_grpc.OperatorCoordina
     wait_for("running", lambda: _phase(stub) == "running", WITHIN_S)
 
 
-def _push_ms(stub: operator_grpc.OperatorCoordinatorStub, children: list[subprocess.Popen[str]]) -> float:
+def _pushes_ms(
+    stub: operator_grpc.OperatorCoordinatorStub, children: list[subprocess.Popen[str]], rounds: int, takes_s: float
+) -> list[float]:
+    """One push after another, to agents that report `takes_s` after they were told."""
+    return [_push_ms(stub, children, takes_s) for _ in range(rounds)]
+
+
+def _push_ms(
+    stub: operator_grpc.OperatorCoordinatorStub, children: list[subprocess.Popen[str]], takes_s: float
+) -> float:
     """From the call until the last agent has its snapshot."""
     for child in children:
-        _told(child, "mark")
+        _told(child, f"mark {takes_s}")
     began_s = time.monotonic()
     stub.Restart(operator.RestartRequest(id=ID), timeout=WITHIN_S)
     received: list[float] = wait_for("every agent has it", lambda: _received_s(children), WITHIN_S)

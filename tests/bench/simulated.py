@@ -2,10 +2,10 @@
 
     python -m bench.simulated COORDINATOR FIRST COUNT
 
-Each says hello, observes, beats, and claims to be what a desired state wants of it START_S after it came, the
-time that a process needs to start: what is measured is the push, not answers on the same processors. Commands come
-one a line on stdin: `mark` forgets the snapshots received so far, `report` prints when (monotonic seconds)
-each node had its first snapshot since, as one JSON object. Prints `joined` when all are.
+Each says hello, observes, beats, and becomes what a desired state wants of it. Commands come one a line on
+stdin: `mark SECONDS` forgets the snapshots received so far, and lets each agent take that long to become what
+it is told from now on; `report` prints when (monotonic seconds) each node had its first snapshot since, as one
+JSON object. Prints `joined` when all are.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from fogline.v1 import agent_coordinator_pb2_grpc as agent_grpc
 from fogline.v1 import common_pb2 as common
 from fogline.wire.channel import CLIENT_OPTIONS
 from fogline.wire.version import PROTOCOL, release
+from support.obedience import as_wanted
 
 DIALLING = 20
 """Sessions that are opened at the same time."""
-START_S = 0.5
-STATES = {common.WANTED_PREPARED: common.COPY_STATE_PREPARED, common.WANTED_RUNNING: common.COPY_STATE_READY}
 OPTIONS: list[tuple[str, Any]] = [*CLIENT_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
 
 
@@ -44,7 +43,9 @@ class Simulated:
         self.name = name_of(number)
         self.received_s: float | None = None
         """When the first desired state since the last mark had come."""
-        self._claiming = asyncio.Queue[agent.DesiredState]()
+        self.takes_s = 0.0
+        """To become what it is told."""
+        self._due = asyncio.Queue[agent.DesiredState]()
         self._writing = asyncio.Lock()
 
     async def join(self, dialling: asyncio.Semaphore) -> None:
@@ -63,7 +64,7 @@ class Simulated:
 
     async def live(self) -> None:
         """Beat and obey, for ever."""
-        await asyncio.gather(self._beat(), self._obey(), self._claim())
+        await asyncio.gather(self._beat(), self._obey(), self._answer())
 
     async def _beat(self) -> None:
         while True:
@@ -77,23 +78,13 @@ class Simulated:
                 raise ConnectionResetError(f"{self.name}: {await self._call.details()}")
             if message.HasField("desired"):
                 self.received_s = self.received_s or time.monotonic()
-                asyncio.get_running_loop().call_later(START_S, self._claiming.put_nowait, message.desired)
+                asyncio.get_running_loop().call_later(self.takes_s, self._due.put_nowait, message.desired)
 
-    async def _claim(self) -> None:
+    async def _answer(self) -> None:
         while True:
-            desired = await self._claiming.get()
-            copies = [
-                common.CopyObserved(
-                    assignment=each.id,
-                    spec_digest=each.spec_digest,
-                    state=STATES[each.wanted],
-                    incarnation=each.incarnation,
-                )
-                for each in desired.assignments
-                if each.wanted in STATES
-            ]
-            observation = agent.Observation(copies=copies, epoch=desired.epoch, generation=desired.generation)
-            await self._write(agent.AgentMessage(observation=observation))
+            desired = await self._due.get()
+            answer = agent.Observation(copies=as_wanted(desired), epoch=desired.epoch, generation=desired.generation)
+            await self._write(agent.AgentMessage(observation=answer))
 
     async def _write(self, message: agent.AgentMessage) -> None:
         async with self._writing:  # two writes at once are an error of the library
@@ -121,9 +112,10 @@ async def _serve(fleet: list[Simulated]) -> None:
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
-        if line == b"mark\n":
+        command, *seconds = line.split()
+        if command == b"mark":
             for each in fleet:
-                each.received_s = None
+                each.received_s, each.takes_s = None, float(seconds[0])
             print("marked", flush=True)
         else:
             print(json.dumps({each.name: each.received_s for each in fleet}), flush=True)

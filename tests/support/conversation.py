@@ -15,20 +15,16 @@ import grpc
 from fogline.coordinator.core.deployment import Copy, Deployment, Outcome, Phase, Want
 from fogline.coordinator.store.sql import DesiredLine, Store
 from fogline.v1 import agent_coordinator_pb2 as agent
-from fogline.v1 import common_pb2 as common
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.wire.terms import Wanted
 from support.documents import a_pipeline
 from support.fake_agent import FakeAgent, Served, joined
+from support.obedience import as_wanted
 
 WAIT_S = 25.0
 """A command that a test starts takes its time on a busy machine."""
 CODE = b"code"
 DIGEST = hashlib.sha256(CODE).hexdigest()
-OBEDIENT = {
-    common.WANTED_PREPARED: common.COPY_STATE_PREPARED,
-    common.WANTED_RUNNING: common.COPY_STATE_READY,
-}
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -91,17 +87,7 @@ async def _obey(fake: FakeAgent) -> None:
             fake.requests_wanted.set()
         if not message.HasField("desired"):
             continue
-        copies = [
-            common.CopyObserved(
-                assignment=each.id,
-                spec_digest=each.spec_digest,
-                state=OBEDIENT[each.wanted],
-                incarnation=each.incarnation,
-            )
-            for each in message.desired.assignments
-            if each.wanted in OBEDIENT
-        ]
-        await fake.observe(*copies, generation=message.desired.generation)
+        await fake.observe(*as_wanted(message.desired), generation=message.desired.generation)
 
 
 async def verdict(service: Served, number: int) -> Outcome:

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
+from fogline.coordinator.service.status import deployment_status
 from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.v1 import common_pb2 as common
 from fogline.v1 import operator_coordinator_pb2 as operator
@@ -236,5 +237,29 @@ def test_a_restart_replaces_processes_and_also_calls_a_failed_one_back(tmp_path:
             assert (kind, "known: a, b, c" in sentence) == ("not-found", True)
             told = [each.text for each in await _events(service, id="p") if each.kind == "restart"]
             assert told == ["every segment restarted by the operator", "stage b restarted by the operator"]
+
+    run(test())
+
+
+@pytest.mark.parametrize("order", ["Restart", "Stop", "Start"])
+def test_nodes_are_told_of_an_order_before_it_is_answered(
+    order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        async with served(tmp_path) as service, obedient(service.address, "edge"):
+            await brought_up(service)
+            if order == "Start":
+                await service.operator.Stop(operator.StopRequest(id="p"))
+                await until("stopped", lambda: service.deployments.get("p").phase == "stopped")
+            record, untold = service.fleet.records["edge"], list[bool]()
+
+            def look(*arguments: Any) -> operator.DeploymentStatus:
+                untold.append(record.push.is_set())
+                return deployment_status(*arguments)
+
+            monkeypatch.setattr("fogline.coordinator.service.status.deployment_status", look)
+            before = record.generation
+            await getattr(service.operator, order)(getattr(operator, f"{order}Request")(id="p"))
+            assert (record.generation > before, untold[0]) == (True, False)
 
     run(test())

@@ -272,7 +272,7 @@ def _wanted(d: Deployment, observed: Observed) -> dict[Copy, Want]:
 
 def _in_full(d: Deployment, copy: Copy, want: Want) -> Want:
     if want.wanted is Wanted.RUNNING:
-        return Want(want.wanted, bind=want.bind, incarnation=d.incarnations.get(copy.assignment, 0))
+        return replace(want, incarnation=d.incarnations.get(copy.assignment, 0))
     if want.wanted is Wanted.STOPPED and copy not in d.target:
         return replace(want, readers=d.dropped.get(copy.spec_digest, ()))
     return want

@@ -37,6 +37,7 @@ GLANCE_S = 5.0
 REST = 2.0
 """Seconds of rest for every second that turning took: what is to be told comes before what is to be thought."""
 LONGEST_REST_S = 0.25
+"""However much was turned: a phase must not wait long for what is heard of it."""
 
 
 @dataclass(frozen=True)
