@@ -92,7 +92,7 @@ def test_hello_tells_this_process_from_another(control: Control) -> None:
         "spec_digest": "d" * 64,
     }
     assert "nonce" in control.ask("hello", nonce="other", spec_digest="", version=1)["error"]
-    assert "too far apart" in control.ask("hello", nonce="secret", spec_digest="", version=9)["error"]
+    assert "speaks control version" in control.ask("hello", nonce="secret", spec_digest="", version=9)["error"]
 
 
 def test_bind_and_drain_are_passed_on(control: Control, segment: FakeSegment) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fogline.wire.channel import require_loopback, split_address
-from fogline.wire.terms import NAME, ErrorKind, FoglineError
+from fogline.wire.terms import NAME, NAME_RULE, ErrorKind, FoglineError
 
 LAYERS = ("edge", "fog", "cloud")
 
@@ -38,7 +38,7 @@ class Config:
         split_address(self.coordinator)
         require_loopback(self.coordinator, insecure=self.insecure)
         if not NAME.fullmatch(self.name):
-            raise _invalid(f"--name {self.name!r} is not a node name: letters, digits, - and _, at most 63")
+            raise _invalid(f"--name {self.name!r} is not a node name: {NAME_RULE}")
         if self.layer not in LAYERS:
             raise _invalid(f"--layer {self.layer!r} is not one of {', '.join(LAYERS)}")
         if self.state_dir.exists() and not self.state_dir.is_dir():

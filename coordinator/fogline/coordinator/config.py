@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fogline.wire.channel import require_loopback
-from fogline.wire.terms import NAME, ErrorKind, FoglineError
+from fogline.wire.terms import NAME, NAME_RULE, ErrorKind, FoglineError
 
 _CLUSTER_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -33,7 +33,7 @@ class CoordinatorConfig:
     def __post_init__(self) -> None:
         require_loopback(self.listen, insecure=self.insecure)
         if self.cluster and not NAME.fullmatch(self.cluster):
-            raise FoglineError(ErrorKind.INVALID_ARGUMENT, f"--cluster {self.cluster!r} is not a name ({NAME.pattern})")
+            raise FoglineError(ErrorKind.INVALID_ARGUMENT, f"--cluster {self.cluster!r} is not a name: {NAME_RULE}")
         if self.cluster_id and not _CLUSTER_ID.fullmatch(self.cluster_id):
             raise FoglineError(ErrorKind.INVALID_ARGUMENT, f"--cluster-id {self.cluster_id!r} is not 32 hex digits")
 

@@ -1,4 +1,4 @@
-"""Channel and server settings both ends must agree on (gRPC keepalive: RELIABILITY of long-lived streams).
+"""Channel and server settings both ends must agree on (keepalive: gRFC A8 and A9).
 
 A client that pings more often than the server allows is told GOAWAY too_many_pings, so both
 numbers live here.

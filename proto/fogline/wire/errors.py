@@ -94,7 +94,9 @@ def from_rpc(error: grpc.RpcError, peer: str) -> FoglineError:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return FoglineError(ErrorKind.DEADLINE, f"the coordinator at {peer} did not answer in time")
     if code is grpc.StatusCode.CANCELLED:  # a task that is cancelled gets CancelledError: this is a channel closing
-        return FoglineError(ErrorKind.UNREACHABLE, f"the connection to {peer} was closed in the middle of a call")
+        return FoglineError(
+            ErrorKind.UNREACHABLE, f"the connection to {peer} was closed in the middle of a call: try again"
+        )
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return FoglineError(
             ErrorKind.VERSION_MISMATCH, f"the coordinator at {peer} does not know this call: upgrade it"

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 """Pipeline ids, stage, queue, machine and node names."""
+NAME_RULE = "letters, digits, '_' and '-', at most 63, the first a letter or digit"
 
 
 class Wanted(StrEnum):

@@ -46,7 +46,9 @@ def topological(stages: Iterable[StageSpec]) -> list[StageSpec]:
         written = {queue for stage in left for queue in stage.outputs}
         free = next((stage for stage in left if not written & set(stage.inputs)), None)
         if free is None:
-            raise SpecError(f"the stages {', '.join(stage.name for stage in left)} wait for each other")
+            raise SpecError(
+                f"the stages {', '.join(stage.name for stage in left)} form a circle: each reads another's output"
+            )
         left.remove(free)
         ordered.append(free)
     return ordered

@@ -47,7 +47,7 @@ def attempt(work: Work, decode: Decode, payloads: list[bytes]) -> list[Outcome]:
 
 
 def again(work: Work, decode: Decode, payload: bytes, first: Failed, retries: int) -> tuple[Outcome, int]:
-    """The other attempts, alone, each from a fresh copy, and how many there were in all."""
+    """Up to `retries` more attempts at one record, each from a fresh copy: the outcome, and all attempts it took."""
     attempts, outcome = 1, first
     while attempts <= retries and isinstance(outcome, Failed) and not isinstance(outcome, _Undecodable):
         attempts += 1

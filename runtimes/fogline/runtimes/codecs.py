@@ -110,7 +110,7 @@ def _plain(value: Any) -> Any:
         plain = value.tolist()
         if type(plain) is not type(value):
             return plain
-    raise TypeError(f"a value of type {type(value).__name__} has no place in a message")
+    raise TypeError(f"it holds a value of type {type(value).__name__}; return numbers, strings, lists, objects")
 
 
 def _check_finite(value: Any) -> None:

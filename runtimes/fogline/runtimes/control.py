@@ -155,7 +155,9 @@ class ControlServer:
         if request["nonce"] != nonce:
             raise Refused("the nonce is not this workspace's")
         if abs(int(request["version"]) - CONTROL_VERSION) > 1:
-            raise Refused(f"control version {request['version']} and {CONTROL_VERSION} are too far apart")
+            raise Refused(
+                f"this process speaks control version {CONTROL_VERSION}, not {request['version']}: restart it"
+            )
         return {"pid": os.getpid(), "version": CONTROL_VERSION, "spec_digest": self._segment.spec_digest}
 
     def _bind(self, _asker: _Asker, _request: dict[str, Any]) -> None:

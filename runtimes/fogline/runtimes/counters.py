@@ -90,7 +90,7 @@ class Counters:
         return ordered[last // 2], ordered[round(last * 0.99)]
 
     def close(self) -> None:
-        """Let go of the room."""
+        """Release `room`, so that its file can be closed."""
         self._cells.release()
 
     def _forget_in_flight(self) -> None:

@@ -80,21 +80,21 @@ class Flow:
     """Stop in front of this one's message."""
 
     def live(self, items: list[Item]) -> list[Item]:
-        """Without what belongs to dead letters, and to the message to stop in front of and later ones."""
+        """Those of the items that are sent: none of dead letters, nor from the message to stop in front of on."""
         if not self.letters and self.failure is None:
             return items
         return [item for item in items if not self.lost(item.origin)]
 
     def lost(self, origin: int) -> bool:
-        """A dead letter, or not to be touched yet."""
+        """Whether nothing of the message at `origin` is sent: a dead letter, or beyond the stop."""
         return origin in self.letters or self.beyond(origin)
 
     def beyond(self, origin: int) -> bool:
-        """The message to stop in front of, or a later one."""
+        """Whether the message at `origin` is the one to stop in front of, or a later one."""
         return self.failure is not None and origin >= self.failure.origin
 
     def fail(self, failed: Failure, on_error: OnErrorSpec) -> None:
-        """A record failed for good."""
+        """A record failed for good: enter it as `on_error` says."""
         if on_error.then == STOP:
             self.failure = failed
             return
@@ -103,7 +103,7 @@ class Flow:
             self.copies.setdefault((failed.stage, on_error.queue), set()).add(failed.origin)
 
     def settle(self) -> None:
-        """Take out what is not sent after all."""
+        """Take what is not sent out of `outputs`, and letters beyond the stop."""
         self.outputs = {key: self.live(items) for key, items in self.outputs.items()}
         self.letters = {origin: each for origin, each in self.letters.items() if not self.beyond(origin)}
         self.copies = {key: {o for o in origins if not self.beyond(o)} for key, origins in self.copies.items()}

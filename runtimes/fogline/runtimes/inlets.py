@@ -81,7 +81,7 @@ class Inlet:
         return waiting[:count]
 
     def letter(self, message: Message, failure: Failure) -> Letter:
-        """A dead letter for the file."""
+        """The message as a dead letter of this source."""
         return Letter(
             segment=self._segment,
             stage=failure.stage,
@@ -106,12 +106,12 @@ class Inlet:
                     return
                 batch.letters = []
         if self.held:
-            log.info("queue %s: its dead letters are kept again", self.queue)
+            log.info("queue %s: its dead letters are on the disk, reading goes on", self.queue)
         self.held = ""
         self._delays.reset()
 
     def _hold(self, reason: str) -> None:
         if not self.held:
-            log.error("queue %s is held: %s", self.queue, reason)
+            log.error("queue %s: not read until its dead letters are on the disk: %s", self.queue, reason)
         self.held = reason
         self.not_before = time.monotonic() + self._delays.next_s()

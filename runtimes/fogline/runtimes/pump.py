@@ -286,9 +286,7 @@ def _named(message: Message) -> tuple[str, bytes]:
 
 def _tell(flow: Flow) -> None:
     """One line per batch, whatever it holds: a flood of bad records must not become a flood of lines."""
-    for became, failures in (("dead letters", flow.letters), ("dropped", flow.dropped)):
+    for became, failures in (("made dead letters", flow.letters), ("dropped", flow.dropped)):
         if failures:
             last = list(failures.values())[-1]
-            log.warning(
-                "stage %s: messages that are %s now: %d; the last: %s", last.stage, became, len(failures), last.reason
-            )
+            log.warning("stage %s: messages %s: %d; the last: %s", last.stage, became, len(failures), last.reason)

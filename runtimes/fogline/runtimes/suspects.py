@@ -70,8 +70,10 @@ class Suspects:
         return bool(self._known)
 
     def enter(self, ids: Sequence[str], letter: int = 0) -> None:
-        """These messages are about to run, or this dead letter: it does not come again by itself, so nobody
-        need suspect it."""
+        """Note whose payloads user code is about to get: these messages, or one dead letter (its number).
+
+        A letter is nobody's suspect: no broker brings it again.
+        """
         whole, count, header, begin = "".join(ids), len(ids), self._header, self._begin
         text = b"" if not whole or "\n" in whole else "\n".join(ids).encode(errors="surrogatepass")
         if not text or len(text) > self._text_limit:
@@ -85,11 +87,11 @@ class Suspects:
         header[_COUNT] = count  # last: what a death finds is whole, or not there
 
     def at(self, stage: int) -> None:
-        """They have come to this stage, counted in the order they run in."""
+        """Note that they are in this stage now, counted in topological order."""
         self._header[_STAGE] = stage
 
     def leave(self) -> None:
-        """User code has returned."""
+        """Note that user code has returned: whoever dies now did not die of these messages."""
         self._header[_COUNT] = 0
 
     def find(self, ident: str) -> Suspect | None:
@@ -103,14 +105,14 @@ class Suspects:
             self._clear(known.slot)
 
     def condemn(self, ident: str, retries: int) -> None:
-        """It is out of the way. The next one with this id gets one attempt, not all of them again."""
+        """It became a dead letter. The next one with this id gets one attempt, not all of them again."""
         known = self.find(ident)
         if known is not None:
             known.attempts = retries
             self._write(_digest(ident), known)
 
     def close(self) -> None:
-        """Let go of the room."""
+        """Release `room`, so that its file can be closed."""
         self._header.release()
 
     def _read(self, slots: int, now: float) -> None:

@@ -52,7 +52,7 @@ class PidWatch:
                 signal.pidfd_send_signal(self._pidfd, number)
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor; the process is not touched."""
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)

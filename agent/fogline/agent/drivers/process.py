@@ -99,7 +99,7 @@ class ProcessDriver:
         except TimeoutError:
             shim_watch.send(signal.SIGKILL)
             shim_watch.close()
-            sentence = f"its shim did not say within {SPAWN_S:g} s whom it started"
+            sentence = f"its shim did not note a process within {SPAWN_S:g} s: is the machine overloaded?"
             raise FoglineError(ErrorKind.FAILED, sentence) from None
         except BaseException:
             shim_watch.close()

@@ -78,7 +78,7 @@ class StageLog:
         return rest
 
     def close(self) -> None:
-        """Give the files back."""
+        """Close both files."""
         for handle in (self._former, self._present):
             if handle is not None:
                 os.close(handle)

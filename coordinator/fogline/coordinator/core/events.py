@@ -47,7 +47,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Health:
-    """What was last told of a copy."""
+    """What the events told last of a copy, so that nothing is told twice."""
 
     unwell: str = ""
     """`restarting`, `crash loop`, `failed` or `degraded`; empty while there is nothing to tell."""

@@ -11,7 +11,7 @@ from fogline.coordinator.padl.model import CODE, Document, Queue, Stage, Transla
 from fogline.coordinator.padl.problems import Problem, error, listed, near_miss, pointer_to, quoted, warning
 from fogline.coordinator.padl.props import prop_problems
 from fogline.runtimes.options import CONNECTORS, FRAMEWORK_ALIASES, FRAMEWORKS, defaults
-from fogline.wire.terms import NAME
+from fogline.wire.terms import NAME, NAME_RULE
 
 _LANGUAGES = ("python",)
 LAYERS = ("edge", "fog", "cloud")
@@ -19,7 +19,6 @@ NODE_FACTS = ("layer", "os", "hostname", "architecture")
 """What `constraints.node` may name besides labels."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOPIC_LIMIT_BYTES = 65535
-_NAME_RULE = "letters, digits, '_' and '-', at most 63, the first a letter or digit"
 
 
 def check(document: Document, broken: Set[str] = frozenset()) -> list[Problem]:
@@ -44,7 +43,7 @@ def _names(document: Document, broken: Set[str]) -> Iterator[Problem]:
         named += [(f"{kind} name", pointer_to(key, name), name) for name in getattr(document, key)]
     for what, place, name in named:
         if not NAME.fullmatch(name):
-            yield error(place, f"{quoted(name)} is not a {what}", f"allowed: {_NAME_RULE}")
+            yield error(place, f"{quoted(name)} is not a {what}", f"allowed: {NAME_RULE}")
 
 
 def _stage(name: str, stage: Stage) -> Iterator[Problem]:
@@ -163,7 +162,7 @@ def _machines(document: Document, broken: Set[str]) -> Iterator[Problem]:
             message = f"{quoted(stage.infra)} is not a machine of infra{near_miss(stage.infra, document.infra)}"
             yield error(place, message, f"known: {listed(document.infra) or 'none'}")
         elif not NAME.fullmatch(stage.infra):
-            yield error(place, f"{quoted(stage.infra)} is not the name of a node", f"allowed: {_NAME_RULE}")
+            yield error(place, f"{quoted(stage.infra)} is not the name of a node", f"allowed: {NAME_RULE}")
         else:
             message = f"the document has no infra map, so {quoted(stage.infra)} is taken as the name of a node"
             yield warning(place, message, f'"infra": {{"{stage.infra}": {{"hostname": "…"}}}} says which machine it is')

@@ -141,13 +141,15 @@ class Constraints(Part):
 class Update(Part):
     """What happens when a new revision does not become ready."""
 
-    on_failure: Literal["retry", "rollback", "stop"] = Field("rollback", description="What to do then.")
+    on_failure: Literal["retry", "rollback", "stop"] = Field(
+        "rollback", description="Go back to the former revision, or stop everything."
+    )
 
 
 class Rollback(Part):
     """What happens when the former revision, started again, fails too."""
 
-    on_failure: Literal["retry", "stop"] = Field("stop", description="What to do then.")
+    on_failure: Literal["retry", "stop"] = Field("stop", description="Stop everything.")
 
 
 class Deploy(Part):

@@ -19,7 +19,7 @@ from fogline.v1 import agent_coordinator_pb2_grpc as agent_grpc
 from fogline.wire import version
 from fogline.wire.channel import CHUNK_BYTES
 from fogline.wire.errors import answering
-from fogline.wire.terms import NAME, ErrorKind, FoglineError
+from fogline.wire.terms import NAME, NAME_RULE, ErrorKind, FoglineError
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class AgentService(agent_grpc.AgentCoordinatorServicer):
         hello = first.hello
         version.check_peer(f"node {hello.facts.name}", hello.protocol, hello.release)
         if not NAME.fullmatch(hello.facts.name):
-            raise FoglineError(ErrorKind.INVALID_ARGUMENT, f"{hello.facts.name[:80]!r} is not a node name")
+            raise FoglineError(ErrorKind.INVALID_ARGUMENT, f"{hello.facts.name[:80]!r} is not a node name: {NAME_RULE}")
         if hello.cluster_id and hello.cluster_id != self._cluster_id:
             raise FoglineError(
                 ErrorKind.OTHER_CLUSTER,

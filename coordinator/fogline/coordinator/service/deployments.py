@@ -193,11 +193,11 @@ class Deployments:
         return self._store.revision(id_, self.get(id_).revision).document
 
     def spec(self, copy: Copy) -> bytes:
-        """The spec a copy runs."""
+        """The spec that a copy runs, as canonical JSON."""
         return self.lines.spec(copy.spec_digest)
 
     def parsed(self, copy: Copy) -> SegmentSpec:
-        """The same as a value."""
+        """The spec that a copy runs, as a value."""
         return self.lines.parsed(copy.spec_digest)
 
     def _stages(self, copy: Copy) -> list[str]:
@@ -316,5 +316,5 @@ def _rolls_back(document: Document) -> bool:
 
 
 def settled(deployment: Deployment) -> bool:
-    """Nothing more happens by itself."""
+    """Whether nothing more happens by itself."""
     return deployment.phase in SETTLED

@@ -57,7 +57,7 @@ class Lines:
         return self._specs[digest]
 
     def parsed(self, digest: str) -> SegmentSpec:
-        """The same as a value: read and parsed once. KeyError: never added."""
+        """The spec of that digest as a value: parsed once. KeyError: never added."""
         if digest not in self._parsed:
             if len(self._parsed) >= SPECS_HELD:
                 self._parsed.clear()
@@ -71,7 +71,7 @@ class Lines:
             self._epoch = max(self._epoch, epoch) + 1
             self._store.set_epoch(self._epoch)
             log.warning(
-                "node %s has seen a later state than this store: epoch is now %d",
+                "node %s was told more than this store remembers (a lost or older store?): going on as epoch %d",
                 record.facts.name,
                 self._epoch,
             )

@@ -11,14 +11,14 @@ from fogline.wire.terms import CopyState, Wanted
 
 
 class Views:
-    """Looks at copies."""
+    """Puts together what nodes said and what they were told."""
 
     def __init__(self, fleet: Fleet, lines: Lines) -> None:
         self._fleet = fleet
         self._lines = lines
 
     def of(self, deployment: Deployment) -> dict[Copy, Seen]:
-        """Every copy that the deployment still has to do with."""
+        """What is known of every copy that is in charge, to be replaced, or on its way out."""
         copies = {*deployment.target, *deployment.former, *deployment.leaving}
         return {copy: self._seen(copy) for copy in copies}
 

@@ -63,7 +63,7 @@ class Store:
         bring_up(self._engine)
 
     def close(self) -> None:
-        """Give the database back."""
+        """Close the database; whatever a method returned for is on the disk."""
         self._engine.dispose()
 
     def epoch(self) -> int:

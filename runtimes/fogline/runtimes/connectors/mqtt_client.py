@@ -48,7 +48,7 @@ _ID_MARK = b"\x26" + len(ID_PROPERTY).to_bytes(2, "big") + ID_PROPERTY.encode()
 
 @dataclass(frozen=True)
 class Session:
-    """How to introduce oneself to the broker."""
+    """What CONNECT asks for (MQTT 5.0, section 3.1)."""
 
     host: str
     port: int
@@ -169,7 +169,7 @@ class Client(paho.Client):  # type: ignore[misc]  # paho is not followed by mypy
                 if not sock.recv(RECEIVED_BYTES):
                     break
         except OSError as error:
-            log.info("broker %s:%s went before goodbye: %s", session.host, session.port, error)
+            log.info("broker %s:%s was gone before we had disconnected: %s", session.host, session.port, error)
         self.drop(poller)
 
     def queue(self, packets: Sequence[bytes]) -> None:
@@ -284,4 +284,4 @@ def _no_delay(_client: Any, _data: Any, sock: Any) -> None:
 
 
 def _queue_only(_client: Any, _data: Any, _sock: Any) -> None:
-    """Being set is the point."""
+    """That a callback is set keeps paho from writing by itself."""

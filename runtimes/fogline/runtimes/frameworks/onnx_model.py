@@ -115,7 +115,7 @@ class OnnxModel(Framework):
         if not self._added_axis or not isinstance(values, list) or len(values) != count:
             values = [values]
         if len(values) != count:
-            raise ValueError(f"{count} records gave {len(values)} answers: the model does not keep the batch apart")
+            raise ValueError(f"the model gave {len(values)} answers for {count} records: one for each is needed")
         if isinstance(values[0], dict):
             return [{str(key): value for key, value in each.items()} for each in values]
         return values
