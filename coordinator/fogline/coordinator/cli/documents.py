@@ -106,7 +106,7 @@ def validate(files: FilesArgument, settings: SetOption = None, output_: OutputOp
     else:
         output.say_problems(problems)
         warnings = len(problems) - len(errors(problems))
-        print(f"{'valid' if valid else 'not valid'}: {len(errors(problems))} errors, {warnings} warnings")
+        print(f"{'valid' if valid else 'not valid'} (errors: {len(errors(problems))}, warnings: {warnings})")
     raise typer.Exit(0 if valid else INVALID)
 
 
