@@ -79,9 +79,9 @@ class MqttKit(Kit):
         assert isinstance(source, MqttSource)
         client: Any = source._link.client
         with self.poller.lock:
-            client._send_pingreq()
+            client.ping()
             source._link.flush()
-        self.until(lambda: client._ping_t == 0, "the broker answers a ping")
+        self.until(lambda: not client.pinging, "the broker answers a ping")
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + DEADLINE_S

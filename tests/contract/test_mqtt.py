@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from fogline.runtimes.connectors import mqtt_link
 from fogline.runtimes.connectors.mqtt import BIND_TIMEOUT_S, Mqtt, MqttSink, MqttSource
 from fogline.runtimes.errors import NotConnected, Superseded
 from fogline.runtimes.message import Item, Message
+from fogline.runtimes.mqtt.reasons import TAKEN_OVER
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import SpecError
 from support.mosquitto import Mosquitto, free_port
@@ -251,7 +251,7 @@ def _take_over(server: socket.socket, connected: threading.Event) -> None:
         peer.recv(4096)
         peer.sendall(b"\x20\x03\x00\x00\x00")
         connected.wait(DEADLINE_S)
-        peer.sendall(b"\xe0\x01" + bytes([mqtt_link.TAKEN_OVER]))
+        peer.sendall(b"\xe0\x01" + bytes([TAKEN_OVER]))
         peer.recv(4096)
 
 

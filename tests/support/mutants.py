@@ -17,17 +17,17 @@ VARIABLE = "MUTANT"
 def automatic_ack() -> None:
     """Acknowledges on arrival, as most clients do by default; what is in hand at a crash is gone."""
     from fogline.runtimes.connectors import mqtt
-    from fogline.runtimes.connectors.mqtt_client import Arrival, puback
+    from fogline.runtimes.mqtt.decoder import Publish
 
-    kept = mqtt.MqttSource.on_message
+    kept = mqtt.MqttSource.on_publish
 
-    def on_message(self: mqtt.MqttSource, arrival: Arrival) -> None:
-        kept(self, arrival)
+    def on_publish(self: mqtt.MqttSource, publish: Publish) -> None:
+        kept(self, publish)
         client = self._link.client
-        if arrival.mid and client is not None:
-            client.queue([puback(arrival.mid)])
+        if publish.mid and client is not None:
+            client.ack([publish.mid])
 
-    mqtt.MqttSource.on_message = on_message  # type: ignore[method-assign]
+    mqtt.MqttSource.on_publish = on_publish  # type: ignore[method-assign]
     mqtt.MqttSource.ack = lambda self, messages: None  # type: ignore[method-assign]
 
 

@@ -19,15 +19,16 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from paho.mqtt.subscribeoptions import SubscribeOptions
-
 from fogline.runtimes import options
 from fogline.runtimes.connectors.backoff import LONGEST_S, Delays
 from fogline.runtimes.connectors.base import Connector, Receipt, Sink, Source
-from fogline.runtimes.connectors.mqtt_client import KEEP_ALIVE_S, V5, Arrival, Publisher, Session, puback
-from fogline.runtimes.connectors.mqtt_link import Link
+from fogline.runtimes.connectors.mqtt_link import Link, MakeClient
 from fogline.runtimes.errors import NotConnected
-from fogline.runtimes.message import Item, Message, content_id
+from fogline.runtimes.message import ID_PROPERTY, Item, Message, content_id
+from fogline.runtimes.mqtt.connection import Connection, Peer
+from fogline.runtimes.mqtt.decoder import Publish, user_property
+from fogline.runtimes.mqtt.packets import V5, Connect, Publisher, user_property_mark
+from fogline.runtimes.mqtt.reasons import FAILED, NO_SUBSCRIBERS
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec, SpecError
 
@@ -35,9 +36,9 @@ log = logging.getLogger("fogline.mqtt")
 
 BIND_TIMEOUT_S = 10.0
 MAX_UNCONFIRMED = 4096
-NO_SUBSCRIBERS = 0x10
-FAILED = 0x80
-RETAINED_IGNORED = 2
+KEEP_ALIVE_S = 30
+SESSION_EXPIRY_S = 604_800
+_ID_MARK = user_property_mark(ID_PROPERTY)
 
 
 class _Open(NamedTuple):
@@ -51,11 +52,11 @@ class _Open(NamedTuple):
 class _Endpoint:
     """What both ends share: a link, and what it says about itself."""
 
-    def __init__(self, endpoint: EndpointSpec, poller: Poller, session: Session) -> None:
+    def __init__(self, endpoint: EndpointSpec, poller: Poller, peer: Peer) -> None:
         self.endpoint = endpoint
         self._poller = poller
         self._topic: str = _options(endpoint)["topic"]
-        self._link = Link(session, poller, self)
+        self._link = Link(peer, poller, self, _client_of(endpoint))
 
     @property
     def connected(self) -> bool:
@@ -77,15 +78,15 @@ class _Endpoint:
 
     def on_up(self, receive_maximum: int) -> None: ...
     def on_down(self) -> None: ...
-    def on_message(self, arrival: Arrival) -> None: ...
-    def on_confirmed(self, mid: int, reason: int) -> None: ...
+    def on_publish(self, publish: Publish) -> None: ...
+    def on_puback(self, mid: int, reason: int) -> None: ...
     def on_subscribed(self, mid: int, refusal: str) -> None: ...
     def after_read(self) -> None: ...
 
 
 class MqttSource(_Endpoint, Source):
-    def __init__(self, endpoint: EndpointSpec, poller: Poller, window: int, session: Session) -> None:
-        super().__init__(endpoint, poller, session)
+    def __init__(self, endpoint: EndpointSpec, poller: Poller, window: int, peer: Peer) -> None:
+        super().__init__(endpoint, poller, peer)
         self._window = window
         self._arrived: collections.deque[Message] = collections.deque()
         self._bound = False
@@ -128,7 +129,7 @@ class MqttSource(_Endpoint, Source):
             link = self._link
             if link.client is not None and link.up:
                 number = link.number
-                link.client.queue([puback(m.handle) for m in messages if m.handle and m.connection == number])
+                link.client.ack([m.handle for m in messages if m.handle and m.connection == number])
                 link.flush()
 
     def stop_intake(self) -> None:
@@ -156,18 +157,18 @@ class MqttSource(_Endpoint, Source):
             if refusal:
                 self._poller.call_later(LONGEST_S, self._subscribe_again)
 
-    def on_message(self, arrival: Arrival) -> None:
-        if arrival.retained:  # an old value that a 3.1.1 broker repeats at each subscribe, not an event
-            if arrival.mid and self._link.client is not None:
-                self._link.client.queue([puback(arrival.mid)])
+    def on_publish(self, publish: Publish) -> None:
+        topic, payload, handle, redelivered, retained, properties = publish
+        if retained:  # an old value that a 3.1.1 broker repeats at each subscribe, not an event
+            if handle and self._link.client is not None:
+                self._link.client.ack((handle,))
             return
         if self._stopped:
             return
-        topic, payload, handle, redelivered, _, ident = arrival
-        ident = ident or content_id(topic, payload)
+        ident = (properties and user_property(properties, _ID_MARK)) or content_id(topic, payload)
         self._arrived.append(Message(payload, ident, self._link.number, redelivered, handle, time.monotonic()))
         if len(self._arrived) >= 2 * self._window:
-            self._link.paused = True
+            self._link.pause()
 
     def _subscribe_again(self) -> None:
         if self._bound and self._refusal:
@@ -177,27 +178,22 @@ class MqttSource(_Endpoint, Source):
         if self._link.client is None or not self._link.up:
             return
         self._refusal = ""
-        if self._link.version == V5:
-            wish: dict[str, Any] = {"options": SubscribeOptions(qos=1, retainHandling=RETAINED_IGNORED)}
-        else:
-            wish = {"qos": 1}
-        _result, self._subscribing = self._link.client.subscribe(self._topic, **wish)
+        self._subscribing = self._link.client.subscribe(self._topic)
         self._link.flush()
 
 
 class MqttSink(_Endpoint, Sink):
     """Two places for an item: `_waiting`, and `_unconfirmed` between publish and PUBACK."""
 
-    def __init__(self, endpoint: EndpointSpec, poller: Poller, session: Session) -> None:
-        super().__init__(endpoint, poller, session)
+    def __init__(self, endpoint: EndpointSpec, poller: Poller, peer: Peer) -> None:
+        super().__init__(endpoint, poller, peer)
         if set("+#") & set(self._topic):
             raise SpecError(f"queue {endpoint.queue}: topic {self._topic} has a wildcard, so it can only be read")
         self._waiting: collections.deque[_Open] = collections.deque()
         self._unconfirmed: dict[int, _Open] = {}
         self._limit = MAX_UNCONFIRMED
         self._number = 0
-        self._last_mid = 0
-        self._publisher = Publisher(self._topic, v5=True)
+        self._publisher = Publisher(self._topic, V5, ID_PROPERTY)
         self._delays = Delays()
         self._failed: list[_Open] = []
         """The broker refused these: send nothing until the back-off is over, then these first."""
@@ -220,7 +216,7 @@ class MqttSink(_Endpoint, Sink):
 
     def on_up(self, receive_maximum: int) -> None:
         self._limit = min(MAX_UNCONFIRMED, receive_maximum)
-        self._publisher = Publisher(self._topic, v5=self._link.version == V5)
+        self._publisher = Publisher(self._topic, self._link.version or V5, ID_PROPERTY)
 
     def on_down(self) -> None:
         """Everything open goes again, from the oldest on."""
@@ -228,7 +224,7 @@ class MqttSink(_Endpoint, Sink):
         self._unconfirmed.clear()
         self._take_back()
 
-    def on_confirmed(self, mid: int, reason: int) -> None:
+    def on_puback(self, mid: int, reason: int) -> None:
         sent = self._unconfirmed.pop(mid, None)
         if sent is None:
             return  # an acknowledgement nobody waits for
@@ -245,21 +241,10 @@ class MqttSink(_Endpoint, Sink):
         if self._held or not self._waiting or self._link.client is None or not self._link.up:
             return
         waiting, unconfirmed = self._waiting, self._unconfirmed
-        packets = list[bytes]()
-        while waiting and len(unconfirmed) < self._limit:
-            entry = waiting.popleft()
-            mid = self._free_mid()
-            unconfirmed[mid] = entry
-            packets.append(self._publisher.packet(mid, entry.item.id, entry.item.payload))
-        self._link.client.queue(packets)
-
-    def _free_mid(self) -> int:
-        """Packet ids go round; one that is still open is passed over."""
-        mid = self._last_mid % 65535 + 1
-        while mid in self._unconfirmed:
-            mid = mid % 65535 + 1
-        self._last_mid = mid
-        return mid
+        going = [waiting.popleft() for _ in range(min(len(waiting), self._limit - len(unconfirmed)))]
+        records = [(entry.item.id, entry.item.payload) for entry in going]
+        mids = self._link.client.publish(self._publisher, records, unconfirmed)
+        unconfirmed.update(zip(mids, going, strict=True))
 
     def _hold(self, sent: _Open, reason: int) -> None:
         self._failed.append(sent)
@@ -290,11 +275,11 @@ class Mqtt:
         self._keep_alive_s = keep_alive_s
 
     def source(self, endpoint: EndpointSpec, poller: Poller, window: int) -> Source:
-        session = self._session(endpoint, keep=True, receive_maximum=window)
-        return MqttSource(endpoint, poller, window, session)
+        peer = self._peer(endpoint, session_expiry_s=SESSION_EXPIRY_S, receive_maximum=window)
+        return MqttSource(endpoint, poller, window, peer)
 
     def sink(self, endpoint: EndpointSpec, poller: Poller) -> Sink:
-        return MqttSink(endpoint, poller, self._session(endpoint))
+        return MqttSink(endpoint, poller, self._peer(endpoint))
 
     def check(self, endpoint: EndpointSpec) -> None:
         name = f"{endpoint.client_id}.check.{uuid.uuid4().hex[:8]}"
@@ -307,16 +292,23 @@ class Mqtt:
         """Connect with a clean start and no session of one's own, and leave."""
         poller = Poller()
         try:
-            visitor = MqttSink(endpoint, poller, self._session(endpoint, clean=True))
+            visitor = MqttSink(endpoint, poller, self._peer(endpoint, clean=True))
             visitor.open()
             visitor.close()
         finally:
             poller.close()
 
-    def _session(self, endpoint: EndpointSpec, **wishes: Any) -> Session:
+    def _peer(self, endpoint: EndpointSpec, **wishes: Any) -> Peer:
         given = _options(endpoint)
-        base = Session(given["server"], given["port"], endpoint.client_id, False, False, 0, self._keep_alive_s)
-        return dataclasses.replace(base, **wishes)
+        return Peer(given["server"], given["port"], Connect(endpoint.client_id, self._keep_alive_s, **wishes))
+
+
+def _client_of(endpoint: EndpointSpec) -> MakeClient:
+    if _options(endpoint)["client"] == "paho":
+        from fogline.runtimes.connectors.mqtt_paho import PahoConnection
+
+        return PahoConnection
+    return Connection
 
 
 def _options(endpoint: EndpointSpec) -> Mapping[str, Any]:

@@ -8,8 +8,8 @@
                         +--back-off-- waiting <--------------+
     any --close--> closed        up --taken over--> superseded (never left)
 
-Each connection is a fresh paho client, so nothing of an old one (packet ids, half-written packets, its
-own queue) can leak into the next. Only dialing runs in a thread of its own: name look-up and TCP
+Each connection is a fresh client, so nothing of an old one (packet ids, half-written packets, its own
+queue) can leak into the next. Only dialing runs in a thread of its own: name look-up and TCP
 connect may block for seconds, and another connector of this segment must go on meanwhile.
 """
 
@@ -18,30 +18,29 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable, Container, Iterable, Sequence
 from enum import Enum
 from functools import partial
 from typing import Any, Protocol
 
 from fogline.runtimes.connectors.backoff import Delays
-from fogline.runtimes.connectors.mqtt_client import CONNECT_TIMEOUT_S, V5, V311, Arrival, Client, Session, probe
 from fogline.runtimes.errors import NotConnected, Superseded
+from fogline.runtimes.mqtt import reasons
+from fogline.runtimes.mqtt.connection import CONNECT_TIMEOUT_S, Peer, probe
+from fogline.runtimes.mqtt.connection import User as ClientUser
+from fogline.runtimes.mqtt.decoder import Connack, Publish
+from fogline.runtimes.mqtt.packets import V5, V311, Publisher
 from fogline.runtimes.poller import READ, WRITE, Poller
 from fogline.runtimes.spec import SUPERSEDED
 
 log = logging.getLogger("fogline.mqtt")
 
-TAKEN_OVER = 0x8E
-UNSUPPORTED_VERSION = 0x84
-PINGREQ = b"\xc0\x00"
 STEADY_S = 10.0
 """A connection that lived this long was a good one: the back-off starts anew."""
 EVICTIONS = 5
 """Some brokers (mosquitto 2.0.11) close a connection that was taken over without a word. A kept session
 that is closed so often in a row, each time soon after a good connect, belongs to somebody else. The
 two copies are evicted in turn, so only the one that was there first gets so far."""
-
-_spoken: dict[str, int] = {}
-"""Broker -> version of its last good connection from this process, so that only the first has to find out."""
 
 State = Enum("State", "CLOSED DIALING GREETING UP WAITING SUPERSEDED")
 
@@ -51,17 +50,43 @@ class User(Protocol):
 
     def on_up(self, receive_maximum: int) -> None: ...
     def on_down(self) -> None: ...
-    def on_message(self, arrival: Arrival) -> None: ...
-    def on_confirmed(self, mid: int, reason: int) -> None: ...
+    def on_publish(self, publish: Publish) -> None: ...
+    def on_puback(self, mid: int, reason: int) -> None: ...
     def on_subscribed(self, mid: int, refusal: str) -> None: ...
     def after_read(self) -> None: ...
+
+
+class Client(Protocol):
+    """One connection, as `fogline.runtimes.mqtt.connection.Connection` documents it."""
+
+    version: int
+    paused: bool
+
+    @property
+    def sock(self) -> Any: ...
+    @property
+    def unsent(self) -> bool: ...
+    def dial(self) -> None: ...
+    def drop(self) -> None: ...
+    def leave(self, timeout_s: float) -> None: ...
+    def publish(
+        self, publisher: Publisher, records: Iterable[tuple[str, bytes]], open_mids: Container[int]
+    ) -> list[int]: ...
+    def ack(self, mids: Iterable[int]) -> None: ...
+    def subscribe(self, topic: str) -> int: ...
+    def read(self) -> None: ...
+    def write(self) -> None: ...
+    def tick(self) -> None: ...
+
+
+MakeClient = Callable[[Peer, int, ClientUser], Client]
 
 
 class Link:
     """`open`, then `client` may be used while `up`; `flush` after each use. All under the poller's lock."""
 
-    def __init__(self, session: Session, poller: Poller, user: User) -> None:
-        self.session = session
+    def __init__(self, peer: Peer, poller: Poller, user: User, make_client: MakeClient) -> None:
+        self.peer = peer
         self.state = State.CLOSED
         self.error = ""
         self.failure: Superseded | None = None
@@ -70,16 +95,14 @@ class Link:
         self.client: Client | None = None
         self.version: int | None = None
         """Protocol version of the broker; None: to be asked."""
-        self.paused = False
-        """The user has enough: leave what comes in the socket."""
+        self.on_publish, self.on_puback = user.on_publish, user.on_puback
         self._poller = poller
         self._user = user
+        self._make_client = make_client
         self._delays = Delays()
         self._mend = False
-        self._events = 0
         self._up_since = 0.0
         self._evictions = 0
-        self._refusal: Any = None
         self._attempt = 0
         self._watched: tuple[Any, int] = (None, 0)
         """What the poller was told last."""
@@ -90,7 +113,7 @@ class Link:
 
     @property
     def place(self) -> str:
-        return f"{self.session.host}:{self.session.port}"
+        return f"{self.peer.host}:{self.peer.port}"
 
     def open(self) -> None:
         """Connect now. Raises NotConnected; after a success the link mends itself."""
@@ -106,22 +129,27 @@ class Link:
                 self.state = State.CLOSED
                 raise NotConnected(self.error or f"broker {self.place}: no answer")
             self._mend = True
-            self._poller.keep_alive(self.session.keep_alive_s / 4)
+            self._poller.keep_alive(self._tick_s)
 
     def close(self, timeout_s: float = 1.0) -> None:
         """Say goodbye. A kept session stays with the broker."""
         with self._poller.lock:
             was_up, self.state, self._mend = self.up, State.CLOSED, False
-            if was_up and self.client is not None:
-                self.client.leave(self.session, self._poller, timeout_s)
+            client = self.client
+            if was_up and client is not None:
                 self.client = None
+                self._forget()
+                client.leave(timeout_s)
             self._drop()
+
+    @property
+    def _tick_s(self) -> float:
+        return self.peer.wish.keep_alive_s / 4
 
     # Connecting ---------------------------------------------------------------------------------
 
     def _dial(self) -> None:
         self.state = State.DIALING
-        self._refusal = None
         self._attempt += 1
         arguments = (self._attempt, self.version)
         threading.Thread(target=self._connect, args=arguments, name="mqtt-dial", daemon=True).start()
@@ -129,14 +157,14 @@ class Link:
     def _connect(self, attempt: int, version: int | None) -> None:
         """In the dialing thread: what blocks, and nothing else."""
         try:
-            client = Client(self.session, version or probe(self.session), self)
-            client.dial(self.session)
+            client = self._make_client(self.peer, version or probe(self.peer.host, self.peer.port), self)
+            client.dial()
         except (OSError, ValueError) as error:
             words = getattr(error, "strerror", None) or str(error)
             self._poller.call_soon(partial(self._not_adopted, attempt, words))
         else:
             if not self._poller.call_soon(partial(self._adopt, attempt, client)):
-                client.drop(self._poller)
+                client.drop()
 
     def _not_adopted(self, attempt: int, words: str) -> None:
         if attempt == self._attempt and self.state is State.DIALING:
@@ -145,12 +173,8 @@ class Link:
 
     def _adopt(self, attempt: int, client: Client) -> None:
         if attempt != self._attempt or self.state is not State.DIALING:  # closed meanwhile
-            client.drop(self._poller)
+            client.drop()
             return
-        client.on_socket_close = lambda _client, _data, sock: self._poller.forget(sock)
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_subscribe = self._on_subscribe
         self.client, self.state = client, State.GREETING
         self._poller.call_later(CONNECT_TIMEOUT_S, partial(self._give_up_greeting, client))
         self.flush()
@@ -165,49 +189,57 @@ class Link:
                 self.version = V5
                 self._lost(f"no answer to CONNECT within {CONNECT_TIMEOUT_S:g} s")
 
-    def _on_connect(self, client: Client, _data: Any, flags: Any, reason: Any, properties: Any) -> None:
-        self._events += 1
-        if reason.is_failure:
-            self._refusal = reason
+    def on_connack(self, connack: Connack) -> None:
+        """From the client."""
+        client = self.client
+        if client is None or self.state is not State.GREETING:
             return
-        self.version = V5 if client.v5 else V311
-        if not client.v5:
+        if connack.reason >= reasons.FAILED:
+            self._drop()
+            self._turned_away(connack.reason)
+            return
+        self.version = client.version
+        if client.version != V5:
             log.warning("broker %s speaks MQTT 3.1.1 only: ids and other metadata are lost", self.place)
         self.state, self.error = State.UP, ""
         self.number += 1
         self._up_since = time.monotonic()
-        if not flags.session_present:
+        if not connack.session_present:
             self._evictions = 0
-        self._user.on_up(getattr(properties, "ReceiveMaximum", 65535))
-        self._poller.call_later(self.session.keep_alive_s / 4, partial(self._tick, client))
+        self._user.on_up(connack.receive_maximum)
+        self._poller.call_later(self._tick_s, partial(self._tick, client))
 
     # Losing and mending -------------------------------------------------------------------------
 
-    def _on_disconnect(self, client: Client, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
-        if client is not self.client:
-            return
-        self.client = None
-        spoken = flags.is_disconnect_packet_from_server
-        if self.state is State.CLOSED:
-            return
-        if spoken and reason.value == TAKEN_OVER:
+    def on_disconnect(self, reason: int) -> None:
+        """From the client: the broker said so."""
+        greeting = self.state is State.GREETING
+        self._drop()
+        if reason == reasons.TAKEN_OVER:
             self._user.on_down()
             self._superseded()
-        elif self.state is State.GREETING:
-            self._turned_away()
+        elif greeting:
+            self._turned_away(reason)
         else:
-            # paho before 2.2 reads a short DISCONNECT as reason 0: no reason is as good as no word.
-            self._count_eviction(silent=not spoken or reason.value == 0)
-            self._lost(f"closed the connection: {reason}" if spoken else "connection lost")
+            self._evictions = 0
+            self._lost(f"closed the connection: {reasons.words(reason)}")
 
-    def _turned_away(self) -> None:
-        if self._refusal is None:
-            self._lost("hung up at CONNECT")
-        elif self._refusal.value == UNSUPPORTED_VERSION and self.version != V311:
+    def on_lost(self, words: str) -> None:
+        """From the client: without a word of the broker."""
+        greeting = self.state is State.GREETING
+        self._drop()
+        if greeting:
+            self._lost(f"no answer to CONNECT: {words}")
+        else:
+            self._count_eviction()
+            self._lost(words)
+
+    def _turned_away(self, reason: int) -> None:
+        if reason == reasons.UNSUPPORTED_VERSION and self.version != V311:
             self.version = V311
             self._dial()
         else:
-            self._lost(f"refused the connection: {self._refusal}")
+            self._lost(f"refused the connection: {reasons.words(reason)}")
 
     def _lost(self, words: str) -> None:
         was_up = self.state is State.UP
@@ -226,13 +258,13 @@ class Link:
                 log.warning("%s; connecting again", self.error)
             self._poller.call_later(self._delays.next_s(), self._dial_again)
 
-    def _count_eviction(self, *, silent: bool) -> None:
+    def _count_eviction(self) -> None:
         soon = time.monotonic() - self._up_since < STEADY_S
-        self._evictions = self._evictions + 1 if self.session.keep and silent and soon else 0
+        self._evictions = self._evictions + 1 if self.peer.wish.session_expiry_s and soon else 0
 
     def _superseded(self) -> None:
         self.state = State.SUPERSEDED
-        self.error = f"{SUPERSEDED}: another client reads as {self.session.client_id} at broker {self.place}"
+        self.error = f"{SUPERSEDED}: another client reads as {self.peer.wish.client_id} at broker {self.place}"
         self.failure = Superseded(self.error)
 
     def _dial_again(self) -> None:
@@ -241,85 +273,64 @@ class Link:
 
     def _drop(self) -> None:
         client, self.client = self.client, None
+        self._forget()
         if client is not None:
-            client.drop(self._poller)
+            client.drop()
 
     # Driving ------------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Write what is queued; the rest goes when the socket takes it."""
         client = self.client
-        if client is not None and client.want_write():
-            client.loop_write()
+        if client is not None and client.unsent:
+            client.write()
         if client is not None and client is self.client:
             self._watch(client)
 
+    @property
+    def paused(self) -> bool:
+        """The user has enough: what comes stays in the socket."""
+        return self.client is not None and self.client.paused
+
+    def pause(self) -> None:
+        """Hand over nothing more until `resume`."""
+        if self.client is not None:
+            self.client.paused = True
+
     def resume(self) -> None:
-        """Undo `paused`: what was received meanwhile is read now, the rest when the socket is ready."""
-        if self.paused:
-            self.paused = False
+        """Undo `pause`: what was received meanwhile is read now, the rest when the socket is ready."""
+        if self.client is not None and self.client.paused:
+            self.client.paused = False
             self._ready(READ)
 
     def _watch(self, client: Client) -> None:
-        sock = client.socket()
-        events = (0 if self.paused else READ) | (WRITE if client.want_write() else 0)
+        sock = client.sock
+        events = (0 if client.paused else READ) | (WRITE if client.unsent else 0)
         if self._watched == (sock, events):
             return
         self._watched = sock, events
-        if sock is not None and events:
+        if events:
             self._poller.watch(sock, events, self._ready)
-        elif sock is not None:
+        else:
+            self._poller.forget(sock)
+
+    def _forget(self) -> None:
+        sock, self._watched = self._watched[0], (None, 0)
+        if sock is not None:
             self._poller.forget(sock)
 
     def _ready(self, events: int) -> None:
-        if events & READ:
-            self._read()
+        if events & READ and self.client is not None:
+            self.client.read()
             self._user.after_read()
         self.flush()
 
-    def _read(self) -> None:
-        """All packets that have arrived. paho reads one per call and does not say whether it did."""
-        client = self.client
-        while client is not None:
-            before = self._events
-            client.loop_read()
-            if self.paused or client is not self.client:
-                return
-            if not client.buffered and (client.emptied or self._events == before):
-                return  # an emptied socket need not be asked again: what comes next makes it ready
-
     def _tick(self, client: Client) -> None:
-        """Keep-alive. While paused, paho could not see a PINGRESP and would hang up: then only ping."""
-        if client is not self.client or not self.up:
-            return
-        if not self.paused:
-            client.loop_misc()
-        elif not client.want_write():
-            self._ping(client)
-        if client is self.client:
-            self._poller.call_later(self.session.keep_alive_s / 4, partial(self._tick, client))
+        if client is self.client and self.up:
+            client.tick()
+            self._poller.call_later(self._tick_s, partial(self._tick, client))
             self.flush()
 
-    def _ping(self, client: Client) -> None:
-        try:
-            client.socket().send(PINGREQ)
-        except BlockingIOError:
-            return  # the broker does not read: it cannot be waiting for a sign of life
-        except OSError as error:
-            self._drop()
-            self._lost(str(error))
-
-    def on_arrival(self, arrival: Arrival) -> None:
+    def on_suback(self, mid: int, refused: Sequence[int]) -> None:
         """From the client."""
-        self._events += 1
-        self._user.on_message(arrival)
-
-    def on_confirmed(self, mid: int, reason: int) -> None:
-        """From the client."""
-        self._events += 1
-        self._user.on_confirmed(mid, reason)
-
-    def _on_subscribe(self, client: Client, _data: Any, mid: int, reasons: Any, _properties: Any) -> None:
-        self._events += 1
-        if client is self.client:
-            self._user.on_subscribed(mid, "; ".join(str(each) for each in reasons if each.is_failure))
+        self._user.on_subscribed(mid, "; ".join(map(reasons.words, refused)))

@@ -1,0 +1,112 @@
+"""The packets that a client of QoS 0 and 1 sends, as bytes. Pure.
+
+Sources: MQTT 5.0 (OASIS, 2019) and MQTT 3.1.1 (OASIS, 2014), both section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+V5 = 5
+V311 = 4
+"""Protocol levels, as they stand in CONNECT."""
+PINGREQ = b"\xc0\x00"
+DISCONNECT = b"\xe0\x00"
+"""Reason 0: a normal goodbye."""
+BARE_CONNECT = b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x0a\x00\x00\x00"
+"""Version 5, clean start, no properties, the broker chooses the name."""
+LONGEST_TEXT_BYTES = 65_535
+
+_CLEAN = 0x02
+_SESSION_EXPIRY = b"\x11"
+_RECEIVE_MAXIMUM = b"\x21"
+_USER_PROPERTY = b"\x26"
+_NO_OLD_VALUES = 2 << 4
+"""Retain handling of version 5: a subscription brings no retained message."""
+
+
+@dataclass(frozen=True)
+class Connect:
+    """What CONNECT asks for (MQTT 5.0, section 3.1)."""
+
+    client_id: str
+    keep_alive_s: int
+    clean: bool = False
+    """Forget what the broker has kept under this client id."""
+    session_expiry_s: int = 0
+    """How long the broker keeps the session of a client that is away; on 3.1.1 for ever, unless this is 0."""
+    receive_maximum: int = 0
+    """Most unacknowledged messages taken at once, up to 65535; 0: say nothing; version 5 alone."""
+
+    def to_bytes(self, version: int) -> bytes:
+        kept = self.session_expiry_s > 0
+        flags = _CLEAN if self.clean or (version == V311 and not kept) else 0
+        head = text("MQTT") + bytes((version, flags)) + self.keep_alive_s.to_bytes(2, "big")
+        if version == V5:
+            head += _sized(self._properties())
+        return _packet(0x10, head + text(self.client_id))
+
+    def _properties(self) -> bytes:
+        properties = b""
+        if self.session_expiry_s:
+            properties += _SESSION_EXPIRY + self.session_expiry_s.to_bytes(4, "big")
+        if self.receive_maximum:
+            properties += _RECEIVE_MAXIMUM + min(self.receive_maximum, 65_535).to_bytes(2, "big")
+        return properties
+
+
+class Publisher:
+    """Packs PUBLISH, QoS 1, for one topic; on version 5 with one user property."""
+
+    def __init__(self, topic: str, version: int, name: str) -> None:
+        self.topic, self.name = topic, name
+        self._topic = text(topic)
+        self._mark = user_property_mark(name) if version == V5 else b""
+
+    def packet(self, mid: int, value: str, payload: bytes) -> bytes:
+        """`value` is that of the user property; `mid` (1 to 65535) comes back in the PUBACK."""
+        head = self._topic + mid.to_bytes(2, "big")
+        if self._mark:
+            encoded = value.encode()
+            head += _sized(self._mark + len(encoded).to_bytes(2, "big") + encoded)
+        return b"\x32" + variable_length(len(head) + len(payload)) + head + payload
+
+
+def puback(mid: int) -> bytes:
+    """The acknowledgement of one message."""
+    return b"\x40\x02" + mid.to_bytes(2, "big")
+
+
+def subscribe(mid: int, topic: str, version: int) -> bytes:
+    """One subscription at QoS 1; on version 5 without retained messages."""
+    options = 1 | (_NO_OLD_VALUES if version == V5 else 0)
+    properties = b"\0" if version == V5 else b""
+    return _packet(0x82, mid.to_bytes(2, "big") + properties + text(topic) + bytes((options,)))
+
+
+def user_property_mark(name: str) -> bytes:
+    """How a user property of this name begins, up to the length of its value."""
+    return _USER_PROPERTY + text(name)
+
+
+def text(words: str) -> bytes:
+    """UTF-8 behind its length. Raises ValueError when it is longer than 65535 bytes."""
+    encoded = words.encode()
+    if len(encoded) > LONGEST_TEXT_BYTES:
+        raise ValueError(f"a text of {len(encoded)} bytes does not fit into a packet")
+    return len(encoded).to_bytes(2, "big") + encoded
+
+
+def variable_length(number: int) -> bytes:
+    """A variable byte integer (MQTT 5.0, section 1.5.5)."""
+    if number < 128:
+        return bytes((number,))
+    return bytes((number & 127 | 128,)) + variable_length(number >> 7)
+
+
+def _sized(body: bytes) -> bytes:
+    return variable_length(len(body)) + body
+
+
+def _packet(first: int, body: bytes) -> bytes:
+    return bytes((first,)) + _sized(body)
