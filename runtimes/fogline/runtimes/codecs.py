@@ -31,7 +31,8 @@ def decode_json(payload: bytes) -> Any:
         record = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         raise BadMessage(f"the message is not JSON: {error}") from None
-    _check_size(payload)
+    if len(payload) > PAYLOAD_LIMIT_BYTES:
+        raise _too_large(payload)
     return record
 
 
@@ -58,7 +59,8 @@ def encode_json(record: Any) -> bytes:
         raise BadMessage(f"the result is not JSON: {error.__cause__ or error}") from None
     if b"null" in payload:
         _check_finite(record)
-    _check_size(payload)
+    if len(payload) > PAYLOAD_LIMIT_BYTES:
+        raise _too_large(payload)
     return payload
 
 
@@ -129,4 +131,8 @@ def _check_finite(value: Any) -> None:
 
 def _check_size(payload: bytes | bytearray) -> None:
     if len(payload) > PAYLOAD_LIMIT_BYTES:
-        raise BadMessage(f"the message has {len(payload)} bytes, the limit is {PAYLOAD_LIMIT_BYTES}")
+        raise _too_large(payload)
+
+
+def _too_large(payload: bytes | bytearray) -> BadMessage:
+    return BadMessage(f"the message has {len(payload)} bytes, the limit is {PAYLOAD_LIMIT_BYTES}")

@@ -37,4 +37,4 @@ class Item(NamedTuple):
 
 def content_id(topic: str, payload: bytes) -> str:
     """The id of a foreign message: it names content, not an occurrence; never a key to deduplicate by."""
-    return hashlib.sha256(topic.encode() + b"\0" + payload).hexdigest()
+    return hashlib.blake2b(topic.encode() + b"\0" + payload, digest_size=32).hexdigest()

@@ -105,7 +105,6 @@ class Pump:
         stopped = False
         while True:
             self.progressed_at = time.monotonic()
-            self._look_after_connectors()
             if self._deadline is not None and not stopped:
                 stopped = True
                 self._stop_intake()
@@ -134,6 +133,7 @@ class Pump:
         if self._send_unsent():
             return
         if not taking or (not self._run_something() and not self._may_settle()):
+            self._look_after_connectors()
             self._poller.wait(self._idle_s())
 
     def _look_after_connectors(self) -> None:
@@ -186,7 +186,7 @@ class Pump:
             return
         if self._taps.queues and not inlet.source.endpoint.written_by_stage:
             self._taps.offer(inlet.queue, _items(messages))
-        redelivered = sum(message.redelivered for message in messages)
+        redelivered = [message.redelivered for message in messages].count(True)
         if redelivered:
             self._counters.add(inlet.stage, "redelivered", redelivered)
         inlet.waiting = messages
@@ -199,11 +199,12 @@ class Pump:
             self._out -= len(messages) - flow.failure.origin
             messages = messages[: flow.failure.origin]
             self.finish(FINISH_S)
-        unsent = collections.deque((key, items) for key, items in flow.outputs.items() if items)
+        unsent = collections.deque([(key, items) for key, items in flow.outputs.items() if items])
         for key, origins in flow.copies.items():
             unsent.append((key, [Item(origin, *_named(messages[origin])) for origin in sorted(origins)]))
         letters = [inlet.letter(messages[origin], failure) for origin, failure in flow.letters.items()]
-        _tell(flow)
+        if flow.letters or flow.dropped:
+            _tell(flow)
         inlet.batches.append(Batch(messages, flow.tallies, unsent, letters))
         if letters:
             inlet.keep_letters()

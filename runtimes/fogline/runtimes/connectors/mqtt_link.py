@@ -65,7 +65,9 @@ class Client(Protocol):
     @property
     def sock(self) -> Any: ...
     @property
-    def unsent(self) -> bool: ...
+    def unsent(self) -> object:
+        """True or false: whether something is left to write."""
+
     def dial(self) -> None: ...
     def drop(self) -> None: ...
     def leave(self, timeout_s: float) -> None: ...
@@ -323,7 +325,9 @@ class Link:
         if events & READ and self.client is not None:
             self.client.read()
             self._user.after_read()
-        self.flush()
+        client = self.client
+        if client is not None and (client.unsent or client.paused or self._watched[1] != READ):
+            self.flush()
 
     def _tick(self, client: Client) -> None:
         if client is self.client and self.up:

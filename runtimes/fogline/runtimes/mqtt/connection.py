@@ -61,23 +61,15 @@ class Connection:
         self._user = user
         self._on_publish, self._on_puback = user.on_publish, user.on_puback
         self._decoder = Decoder(version)
-        self._sock: socket.socket | None = None
-        self._unsent = collections.deque[bytes]()
+        self.sock: socket.socket | None = None
+        """None before `dial` and once the connection is over."""
+        self.unsent = collections.deque[bytes]()
+        """What waits until the socket takes it."""
         self._mid = 0
         self._keep_alive_s = float(peer.wish.keep_alive_s)
         self._sent_at = self._heard_at = 0.0
         self._ping_at = 0.0
         """Since when a PINGRESP is owed; 0: none is."""
-
-    @property
-    def sock(self) -> socket.socket | None:
-        """None before `dial` and once the connection is over."""
-        return self._sock
-
-    @property
-    def unsent(self) -> bool:
-        """Something waits until the socket takes it."""
-        return bool(self._unsent)
 
     @property
     def pinging(self) -> bool:
@@ -90,11 +82,11 @@ class Connection:
         sock = socket.create_connection((self.peer.host, self.peer.port), CONNECT_TIMEOUT_S)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setblocking(False)
-        self._sock = sock
+        self.sock = sock
 
     def drop(self) -> None:
         """Hang up without a word; the user is not told."""
-        sock, self._sock = self._sock, None
+        sock, self.sock = self.sock, None
         if sock is not None:
             sock.close()
 
@@ -103,9 +95,9 @@ class Connection:
         connection, and with it go the acknowledgements that the broker has not read yet."""
         deadline = time.monotonic() + timeout_s
         self._queue((packets.DISCONNECT,))
-        sock = self._sock
+        sock = self.sock
         try:
-            while sock is not None and self._unsent and time.monotonic() < deadline:
+            while sock is not None and self.unsent and time.monotonic() < deadline:
                 select.select([], [sock], [], deadline - time.monotonic())
                 self._send(sock)
             if sock is not None:
@@ -148,12 +140,12 @@ class Connection:
 
     def read(self) -> None:
         """Hand over all packets that have arrived, until `paused`."""
-        decoder, sock, emptied = self._decoder, self._sock, False
+        decoder, sock, emptied = self._decoder, self.sock, False
         try:
-            while sock is not None and sock is self._sock:
+            while sock is not None and sock is self.sock:
                 for packet in decoder:
                     self._take(packet)
-                    if self.paused or self._sock is None:
+                    if self.paused or self.sock is None:
                         return
                 if emptied:
                     return  # what comes next makes the socket ready again
@@ -172,8 +164,8 @@ class Connection:
     def write(self) -> None:
         """Write what is queued, as far as the socket takes it."""
         try:
-            if self._sock is not None:
-                self._send(self._sock)
+            if self.sock is not None:
+                self._send(self.sock)
         except OSError as error:
             self._over(error.strerror or str(error))
 
@@ -185,7 +177,7 @@ class Connection:
         now = time.monotonic()
         if self.paused:
             self._ping_at = 0.0
-            if not self._unsent:
+            if not self.unsent:
                 self.ping()
         elif self._ping_at and now - max(self._ping_at, self._heard_at) >= self._keep_alive_s:
             self._over(f"no answer to a ping for {self._keep_alive_s:g} s")
@@ -229,23 +221,23 @@ class Connection:
             piece.append(packet)
             size += len(packet)
             if size >= JOINED_BYTES:
-                self._unsent.append(b"".join(piece))
+                self.unsent.append(b"".join(piece))
                 piece, size = [], 0
         if piece:
-            self._unsent.append(b"".join(piece))
+            self.unsent.append(b"".join(piece))
 
     def _send(self, sock: socket.socket) -> None:
-        while self._unsent:
-            piece = self._unsent[0]
+        while self.unsent:
+            piece = self.unsent[0]
             try:
                 sent = sock.send(piece)
             except BlockingIOError:
                 return
             self._sent_at = time.monotonic()
             if sent < len(piece):
-                self._unsent[0] = piece[sent:]
+                self.unsent[0] = piece[sent:]
                 return
-            self._unsent.popleft()
+            self.unsent.popleft()
 
     def _over(self, words: str) -> None:
         self.drop()

@@ -21,6 +21,7 @@ _CLEAN = 0x02
 _SESSION_EXPIRY = b"\x11"
 _RECEIVE_MAXIMUM = b"\x21"
 _USER_PROPERTY = b"\x26"
+_ONE_BYTE = [bytes((number,)) for number in range(256)]
 _NO_OLD_VALUES = 2 << 4
 """Retain handling of version 5: a subscription brings no retained message."""
 
@@ -100,8 +101,8 @@ def text(words: str) -> bytes:
 def variable_length(number: int) -> bytes:
     """A variable byte integer (MQTT 5.0, section 1.5.5)."""
     if number < 128:
-        return bytes((number,))
-    return bytes((number & 127 | 128,)) + variable_length(number >> 7)
+        return _ONE_BYTE[number]
+    return _ONE_BYTE[number & 127 | 128] + variable_length(number >> 7)
 
 
 def _sized(body: bytes) -> bytes:
