@@ -12,6 +12,7 @@ import pytest
 from fogline.runtimes.connectors.base import Receipt, Sink, Source
 from fogline.runtimes.connectors.memory import MemoryQueue, MemorySink, MemorySource
 from fogline.runtimes.connectors.mqtt import Mqtt, MqttSource
+from fogline.runtimes.connectors.mqtt_paho import PahoConnection
 from fogline.runtimes.message import Item, Message
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec
@@ -56,17 +57,21 @@ class MemoryKit(Kit):
 
 
 class MqttKit(Kit):
-    def __init__(self, poller: Poller, folder: Path) -> None:
+    def __init__(self, poller: Poller, folder: Path, client: str) -> None:
         super().__init__(poller)
         self.broker = Mosquitto(folder)
         self.broker.start()
         self._mqtt = Mqtt()
+        self._options = {"client": client}
 
     def source(self) -> Source:
-        return self._mqtt.source(mqtt_end("q", "reader", self.broker.port), self.poller, WINDOW)
+        return self._mqtt.source(self._end("reader"), self.poller, WINDOW)
 
     def sink(self) -> Sink:
-        return self._mqtt.sink(mqtt_end("q", "writer", self.broker.port), self.poller)
+        return self._mqtt.sink(self._end("writer"), self.poller)
+
+    def _end(self, stage: str) -> EndpointSpec:
+        return mqtt_end("q", stage, self.broker.port, options=self._options)
 
     def break_connection(self, source: Source) -> None:
         self.settle(source)
@@ -79,9 +84,12 @@ class MqttKit(Kit):
         assert isinstance(source, MqttSource)
         client: Any = source._link.client
         with self.poller.lock:
-            client.ping()
+            if isinstance(client, PahoConnection):
+                client._client._send_pingreq()
+            else:
+                client.ping()
             source._link.flush()
-        self.until(lambda: not client.pinging, "the broker answers a ping")
+        self.until(lambda: not _pinging(client), "the broker answers a ping")
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + DEADLINE_S
@@ -90,10 +98,14 @@ class MqttKit(Kit):
             self.poller.wait(0.05)
 
 
-@pytest.fixture(params=["memory", pytest.param("mqtt", marks=pytest.mark.broker)])
+def _pinging(client: Any) -> bool:
+    return bool(client._client._ping_t if isinstance(client, PahoConnection) else client.pinging)
+
+
+@pytest.fixture(params=["memory", *(pytest.param(client, marks=pytest.mark.broker) for client in ("lean", "paho"))])
 def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kit]:
     poller = Poller()
-    made: Any = MemoryKit(poller) if request.param == "memory" else MqttKit(poller, tmp_path)
+    made: Any = MemoryKit(poller) if request.param == "memory" else MqttKit(poller, tmp_path, request.param)
     yield made
     for each in made.made:
         each.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +61,8 @@ class Ends:
         source.bind()
         return source
 
-    def sink(self, queue: str = "q", **more: Any) -> MqttSink:
-        sink = Mqtt().sink(mqtt_end(queue, "writer", self.port, **more), self.poller)
+    def sink(self, queue: str = "q", *, keep_alive_s: int = 30, **more: Any) -> MqttSink:
+        sink = Mqtt(keep_alive_s).sink(mqtt_end(queue, "writer", self.port, **more), self.poller)
         assert isinstance(sink, MqttSink)
         self._open(sink)
         return sink
@@ -253,6 +255,44 @@ def _take_over(server: socket.socket, connected: threading.Event) -> None:
         connected.wait(DEADLINE_S)
         peer.sendall(b"\xe0\x01" + bytes([TAKEN_OVER]))
         peer.recv(4096)
+
+
+def test_a_broker_that_takes_everything_and_answers_nothing_is_given_up(poller: Poller) -> None:
+    """Writing alone proves nothing: a cut cable takes it for a long time."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=_swallow, args=(server, over))
+        thread.start()
+        ends = Ends(server.getsockname()[1], poller)
+        sink = ends.sink(keep_alive_s=1)
+        count = itertools.count()
+
+        def lost() -> bool:
+            sink.send(items(b"%d" % next(count)))
+            return not sink.connected
+
+        ends.until(lost, "the loss is seen", 5.0)
+        assert "no answer to a ping for 1 s" in sink.error
+        over.set()
+        ends.close()
+        thread.join()
+
+
+def _swallow(server: socket.socket, over: threading.Event) -> None:
+    """Every connection is welcomed, read from, and never answered."""
+    server.settimeout(0.2)
+    with ExitStack() as stack:
+        taken = list[socket.socket]()
+        while not over.is_set():
+            with suppress(TimeoutError):
+                peer = stack.enter_context(server.accept()[0])
+                peer.recv(4096)
+                peer.sendall(b"\x20\x03\x00\x00\x00")
+                peer.setblocking(False)
+                taken.append(peer)
+            for each in taken:
+                with suppress(BlockingIOError):
+                    each.recv(65536)
 
 
 AMQTT = """

@@ -23,7 +23,7 @@ from fogline.runtimes import options
 from fogline.runtimes.connectors.backoff import LONGEST_S, Delays
 from fogline.runtimes.connectors.base import Connector, Receipt, Sink, Source
 from fogline.runtimes.connectors.mqtt_link import Link, MakeClient
-from fogline.runtimes.errors import NotConnected
+from fogline.runtimes.errors import NotConnected, StageUnusable
 from fogline.runtimes.message import ID_PROPERTY, Item, Message, content_id
 from fogline.runtimes.mqtt.connection import Connection, Peer
 from fogline.runtimes.mqtt.decoder import Publish, user_property
@@ -305,8 +305,11 @@ class Mqtt:
 
 def _client_of(endpoint: EndpointSpec) -> MakeClient:
     if _options(endpoint)["client"] == "paho":
-        from fogline.runtimes.connectors.mqtt_paho import PahoConnection
-
+        try:
+            from fogline.runtimes.connectors.mqtt_paho import PahoConnection
+        except ImportError as error:
+            words = f"client paho of queue {endpoint.queue} needs {error.name}, which is not installed here"
+            raise StageUnusable(endpoint.stage, words) from None
         return PahoConnection
     return Connection
 

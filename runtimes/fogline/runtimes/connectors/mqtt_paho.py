@@ -107,8 +107,10 @@ class PahoConnection:
             self._client.ack(mid, 1)
 
     def subscribe(self, topic: str) -> int:
-        options = SubscribeOptions(qos=1, retainHandling=_RETAINED_IGNORED) if self.version == V5 else None
-        _result, mid = self._client.subscribe(topic, 1, options=options)
+        wish: dict[str, Any] = {"qos": 1}
+        if self.version == V5:
+            wish = {"options": SubscribeOptions(qos=1, retainHandling=_RETAINED_IGNORED)}
+        _result, mid = self._client.subscribe(topic, **wish)
         return int(mid)
 
     def read(self) -> None:

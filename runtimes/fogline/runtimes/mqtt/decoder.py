@@ -95,9 +95,11 @@ class Decoder:
         length, body = buffer[at + 1], at + 2
         if length > 127:
             length, body = _length(buffer, at + 1, have)
+            if not body:
+                raise StopIteration
         end = body + length
         if end > have:
-            self._missing = end - have if body else 1
+            self._missing = end - have
             raise StopIteration
         self._at = end
         first = buffer[at]
