@@ -291,7 +291,7 @@ def _swallow(server: socket.socket, over: threading.Event) -> None:
                 peer.setblocking(False)
                 taken.append(peer)
             for each in taken:
-                with suppress(BlockingIOError):
+                with suppress(OSError):
                     each.recv(65536)
 
 
