@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import itertools
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +15,12 @@ import pytest
 from fogline.runtimes.connectors.mqtt import BIND_TIMEOUT_S, Mqtt, MqttSink, MqttSource
 from fogline.runtimes.errors import NotConnected, Superseded
 from fogline.runtimes.message import Item, Message
-from fogline.runtimes.mqtt.reasons import TAKEN_OVER
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import SpecError
 from support.mosquitto import Mosquitto, free_port
 from support.mqtt_peer import Peer
-from support.segments import DEADLINE_S, holds, mqtt_end, wait_until
+from support.odd_brokers import amqtt, swallow, take_over
+from support.segments import DEADLINE_S, holds, mqtt_end
 
 pytestmark = pytest.mark.broker
 WINDOW = 8
@@ -231,7 +228,7 @@ def test_a_broker_that_says_taken_over_is_believed_at_once(poller: Poller) -> No
     with socket.create_server(("127.0.0.1", 0)) as server:
         ends = Ends(server.getsockname()[1], poller)
         connected = threading.Event()
-        thread = threading.Thread(target=_take_over, args=(server, connected))
+        thread = threading.Thread(target=take_over, args=(server, connected))
         thread.start()
         source = ends.source()
         connected.set()
@@ -242,26 +239,11 @@ def test_a_broker_that_says_taken_over_is_believed_at_once(poller: Poller) -> No
     ends.close()
 
 
-def _take_over(server: socket.socket, connected: threading.Event) -> None:
-    """CONNACK, then DISCONNECT with reason 0x8E, as a version 5 broker does."""
-    probe, _ = server.accept()
-    with probe:
-        probe.recv(4096)
-        probe.sendall(b"\x20\x03\x00\x00\x00")
-    peer, _ = server.accept()
-    with peer:
-        peer.recv(4096)
-        peer.sendall(b"\x20\x03\x00\x00\x00")
-        connected.wait(DEADLINE_S)
-        peer.sendall(b"\xe0\x01" + bytes([TAKEN_OVER]))
-        peer.recv(4096)
-
-
 def test_a_broker_that_takes_everything_and_answers_nothing_is_given_up(poller: Poller) -> None:
     """Writing alone proves nothing: a cut cable takes it for a long time."""
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=_swallow, args=(server, over))
+        thread = threading.Thread(target=swallow, args=(server, over))
         thread.start()
         ends = Ends(server.getsockname()[1], poller)
         sink = ends.sink(keep_alive_s=1)
@@ -278,54 +260,11 @@ def test_a_broker_that_takes_everything_and_answers_nothing_is_given_up(poller: 
         thread.join()
 
 
-def _swallow(server: socket.socket, over: threading.Event) -> None:
-    """Every connection is welcomed, read from, and never answered."""
-    server.settimeout(0.2)
-    with ExitStack() as stack:
-        taken = list[socket.socket]()
-        while not over.is_set():
-            with suppress(TimeoutError):
-                peer = stack.enter_context(server.accept()[0])
-                peer.recv(4096)
-                peer.sendall(b"\x20\x03\x00\x00\x00")
-                peer.setblocking(False)
-                taken.append(peer)
-            for each in taken:
-                with suppress(OSError):
-                    each.recv(65536)
-
-
-AMQTT = """
-import asyncio, sys
-from amqtt.broker import Broker
-config = {"listeners": {"default": {"type": "tcp", "bind": "127.0.0.1:" + sys.argv[1]}},
-          "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}}
-async def main():
-    broker = Broker(config)
-    await broker.start()
-    await asyncio.Event().wait()
-asyncio.run(main())
-"""
-
-
 @pytest.fixture
 def old_broker(tmp_path: Path) -> Iterator[int]:
-    """amqtt: speaks 3.1.1 only."""
-    port = free_port()
-    with (tmp_path / "amqtt.log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-c", AMQTT, str(port)], stdout=log, stderr=log)
-    wait_until(lambda: _answers(port), "amqtt answers")
-    yield port
-    process.kill()
-    process.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
+    """Speaks 3.1.1 only."""
+    with amqtt(tmp_path / "amqtt.log") as port:
+        yield port
 
 
 def test_a_broker_of_version_3_is_spoken_to_in_version_3(
