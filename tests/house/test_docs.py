@@ -63,8 +63,10 @@ def test_a_forgotten_command_is_noticed() -> None:
     assert undocumented(["coord plan", "coord tap"], "| `coord plan FILE` | shows |") == ["coord tap"]
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "examples/anomaly-detection/README.md"])
-def test_links_lead_somewhere(name: str) -> None:
-    page = ROOT / name
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("examples/*/README.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []

@@ -14,10 +14,12 @@ from fogline.runtimes.codecs import Decode, Encode
 from fogline.runtimes.errors import BadMessage, Failure
 from fogline.runtimes.frameworks.base import Failed, Framework, Result
 from fogline.runtimes.message import Item
+from fogline.runtimes.routes import Route
 from fogline.runtimes.traces import sentence, user_trace
 
-Outcome = list[tuple[bytes, ...]] | Failed
-"""The encoded records that follow from one record, in each of the stage's formats, or why there are none."""
+Outcome = list[tuple[Any, ...]] | Failed
+"""What follows from one record, or why there is nothing: each result encoded in each of the stage's formats, and
+behind these, where the stage routes, the outputs it goes to."""
 
 
 @dataclass
@@ -25,7 +27,7 @@ class Work:
     """What a stage does to a record."""
 
     framework: Framework
-    encodes: tuple[Encode, ...]
+    encodes: tuple[Encode | Route, ...]
 
 
 class _Undecodable(Failed):
@@ -90,7 +92,7 @@ def _decode_each(decode: Decode, payloads: list[bytes]) -> tuple[list[Any], list
     return records, places, outcomes
 
 
-def _encoded(encodes: tuple[Encode, ...], records: Any) -> Outcome:
+def _encoded(encodes: tuple[Encode | Route, ...], records: Any) -> Outcome:
     try:
         return [tuple([encode(record) for encode in encodes]) for record in records]
     except Exception as error:  # noqa: BLE001 - encoding calls methods of what user code returned

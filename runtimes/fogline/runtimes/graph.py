@@ -25,6 +25,7 @@ from fogline.runtimes.counters import Counters, Tally
 from fogline.runtimes.errors import Failure
 from fogline.runtimes.frameworks.base import Failed, Framework
 from fogline.runtimes.message import Item
+from fogline.runtimes.routes import Route
 from fogline.runtimes.spec import OnErrorSpec, StageSpec
 from fogline.runtimes.suspects import Suspects
 from fogline.runtimes.taps import Taps
@@ -49,6 +50,8 @@ class _Node:
     name: str
     work: Work
     outputs: tuple[_Output, ...]
+    routes: bool
+    """Each result says which outputs it goes to; else it goes to all."""
     on_error: OnErrorSpec
     read_inside: bool
 
@@ -188,6 +191,7 @@ class StageGraph:
                 for item, outcome in zip(step.items, step.outcomes, strict=True)
                 if type(outcome) is list
                 for number, encoded in enumerate(outcome)
+                if not node.routes or output.queue in encoded[-1]
             ]
             if self._taps.queues:
                 self._taps.offer(output.queue, passed)
@@ -229,5 +233,7 @@ def _node(place: int, spec: StageSpec, framework: Framework, stages: Sequence[St
         inside = key not in wiring.leaving
         readers = tuple(each.name for each in stages if inside and queue in each.inputs)
         outputs.append(_Output(queue, formats.index(name), readers))
-    work = Work(framework, tuple(codec(name)[1] for name in formats))
-    return _Node(place, spec.name, work, tuple(outputs), spec.on_error, any(each.readers for each in outputs))
+    route = (Route(spec.route, spec.outputs),) if spec.route else ()
+    work = Work(framework, (*[codec(name)[1] for name in formats], *route))
+    read_inside = any(each.readers for each in outputs)
+    return _Node(place, spec.name, work, tuple(outputs), bool(route), spec.on_error, read_inside)

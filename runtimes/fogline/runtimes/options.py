@@ -49,9 +49,8 @@ CONNECTORS: Mapping[str, tuple[Option, ...] | None] = {
         Option(
             "client",
             "string",
-            "Who speaks MQTT: Fogline itself, or the library paho, which is slower.",
+            "Who speaks MQTT: Fogline itself (lean, also when absent), or the library paho, which is slower.",
             "paho",
-            default="lean",
             choices=("lean", "paho"),
         ),
     ),

@@ -71,6 +71,11 @@ COUNTERS = ("in", "done", "filtered", "dead_lettered", "dropped", "in_flight", "
 """Per stage, in this order everywhere: `in = done + filtered + dead_lettered + dropped + in_flight`."""
 
 
+_LATER_KEYS = ("route",)
+"""Of a stage, in a later release than the others; left out while empty, so that the digest of what does not use them
+stays what it was, and a process is not replaced for an upgrade."""
+
+
 class SpecError(ValueError):
     """The bytes are not a spec this release can run."""
 
@@ -115,6 +120,8 @@ class StageSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the framework: `entrypoint`, `function`, `args`, `input`, `output`, `method`, ..."""
     on_error: OnErrorSpec = OnErrorSpec()
+    route: str = ""
+    """The field of a result that names the outputs it goes to; empty: every result goes to all of them."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +189,10 @@ class SegmentSpec:
     def to_bytes(self) -> bytes:
         """Canonical JSON: sorted keys, no blanks, UTF-8. The digest is taken over these bytes."""
         document = dataclasses.asdict(self)
+        for stage in document["stages"]:
+            for key in _LATER_KEYS:
+                if not stage[key]:
+                    del stage[key]
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 

@@ -60,6 +60,12 @@ ERRORS: list[tuple[list[tuple[str, Any]], str, str, str]] = [
     ),
     ([(SCALE + "/queues/input", "")], "/pipeline/scale/queues/input", "'' is neither a queue nor a stage", ""),
     ([(SCALE + "/queues/input", ["raw", "raw"])], "/pipeline/scale/queues/input/1", "input names 'raw' twice", ""),
+    (
+        [(SCALE + "/route", "to"), (SCALE + "/queues", {"input": "raw"})],
+        "/pipeline/scale/route",
+        "stage 'scale' routes records but has no output",
+        '"output": ["english", "other"]',
+    ),
     ([(SCALE + "/infra", "gatewy")], "/pipeline/scale/infra", "not a machine of infra; did you mean 'gateway'?", ""),
     # direct links
     (

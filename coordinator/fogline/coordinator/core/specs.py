@@ -73,6 +73,7 @@ def stage_spec(document: Document, name: str, source: Source) -> StageSpec:
         path=source.path,
         options=_stage_options(stage),
         on_error=_on_error(stage),
+        route=stage.route or "",
     )
 
 

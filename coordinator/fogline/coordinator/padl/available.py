@@ -48,9 +48,6 @@ def _stage(name: str, stage: Stage) -> Iterator[Problem]:
     place = pointer_to("pipeline", name)
     if stage.containerized:
         yield _not_yet(place + "/containerized", "running a stage in a container", 'use "containerized": false')
-    for side, names in (("input", stage.inputs), ("output", stage.outputs)):
-        if len(names) > 1:
-            yield _not_yet(place + pointer_to("queues", side), f"more than one {side} of a stage", "name one")
     if stage.replicas != 1:
         yield _not_yet(place + "/replicas", "more than one copy of a stage", 'use "replicas": 1')
     if stage.type != CODE and stage.args:
@@ -64,7 +61,6 @@ def _stage(name: str, stage: Stage) -> Iterator[Problem]:
 def _keys(place: str, stage: Stage) -> Iterator[Problem]:
     """Keys that do nothing yet wherever they stand."""
     given = {
-        "route": stage.route,
         "secrets": stage.secrets,
         "resources/gpus": stage.resources.gpus or None,
         "resources/disk": stage.resources.disk,

@@ -56,6 +56,7 @@ def link_problems(document: Document, broken: Set[str]) -> list[Problem]:
     found += [problem for end in ends(document) if end.name not in unsure for problem in _judged(end, document)]
     found += [problem for end in copies(document) if end.name not in unsure for problem in _copied(end, document)]
     found += _twice(document)
+    found += _routes(document)
     found += islice(_cycles(document, unsure), _CYCLES_SHOWN)
     found += _api_chain(document, broken) if document.package_mode == "api" else _stream_ends(document)
     return found
@@ -92,6 +93,15 @@ def _one_sided(end: End, other: Stage) -> Iterator[Problem]:
         f"whose {side} does not name {quoted(end.stage)}: a direct link is declared on both ends"
     )
     yield error(end.pointer, message, f"add {line} to the queues of {quoted(end.name)}")
+
+
+def _routes(document: Document) -> Iterator[Problem]:
+    for name, stage in document.pipeline.items():
+        if stage.route is not None and not stage.outputs:
+            example = 'for example "queues": {"output": ["english", "other"]}'
+            yield error(
+                pointer_to("pipeline", name, "route"), f"stage {quoted(name)} routes records but has no output", example
+            )
 
 
 def _twice(document: Document) -> Iterator[Problem]:

@@ -203,7 +203,7 @@ class Stage(Translated):
     replicas: Replicas = Field(1, description="Copies that share the load, or one on each admitted node.")
     batch: Batch = Field(Batch(), description="Micro-batching.")
     on_error: OnError | None = Field(None, alias="on-error", description="What a failing record gets.")
-    route: str | None = Field(None, description="Field of the record that names its output.")
+    route: str | None = Field(None, description="Field of the record that names the outputs it goes to.")
     health: Health | None = Field(None, description="Deadlines: startup, ready, live.")
     secrets: Secrets | None = Field(None, description="Names of secrets, resolved on the node.")
     containerized: bool | None = Field(None, description="Overrides the document's choice for this stage.")

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from fogline.coordinator.service.desk import Context, Desk
 from fogline.coordinator.service.logs import LogReading
 from fogline.coordinator.service.merged import Merged
-from fogline.coordinator.service.records import find_tap, first_queue, letters_by_node
+from fogline.coordinator.service.records import find_taps, first_queue, letters_by_node
 from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.wire.errors import answering
@@ -34,10 +34,20 @@ class AnswerCalls(Desk):
     async def Tap(self, request: operator.TapRequest, context: Context) -> AsyncIterator[operator.TapReply]:
         """Records as they pass, sampled where they are written."""
         async with answering(context):
-            copy, queue = find_tap(self._specs(self._resolve(request.id)), request.queue)
-            tap = agent.Tap(assignment=copy.assignment, queue=queue, count=request.count)
-            async for reply in self._fleet.ask(copy.node, agent.NodeRequest(tap=tap)):
-                yield operator.TapReply(data=reply.data)
+            copies, queue = find_taps(self._specs(self._resolve(request.id)), request.queue)
+            left, merged = request.count, Merged[str, agent.NodeReply]()
+            async with merged:
+                for copy in copies:
+                    tap = agent.Tap(assignment=copy.assignment, queue=queue, count=request.count)
+                    merged.add(copy.assignment, self._fleet.ask(copy.node, agent.NodeRequest(tap=tap)))
+                async for _, answer in merged:
+                    if isinstance(answer, FoglineError):
+                        raise answer
+                    lines = answer.data.splitlines(keepends=True)
+                    yield operator.TapReply(data=b"".join(lines[:left] if request.count else lines))
+                    left -= len(lines)
+                    if request.count and left <= 0:
+                        return
 
     async def Send(self, request_iterator: AsyncIterator[operator.SendRequest], context: Context) -> operator.SendReply:
         """Records into a queue, chunk by chunk, each confirmed by the broker before the next."""

@@ -32,8 +32,8 @@ def segments_of(segments: Segments, stage: str) -> list[tuple[Copy, SegmentSpec]
     return [each for each in segments if any(found.name == name for found in each[1].stages)]
 
 
-def find_tap(segments: Segments, wanted: str) -> tuple[Copy, str]:
-    """Where to listen to a queue: at its writer; at its reader where only foreigners write.
+def find_taps(segments: Segments, wanted: str) -> tuple[list[Copy], str]:
+    """Where to listen to a queue: at each of its writers; at one reader where only foreigners write.
 
     `wanted` is a queue, a link `a..b`, or a stage, which means what it writes; empty: the last queue.
     """
@@ -42,14 +42,12 @@ def find_tap(segments: Segments, wanted: str) -> tuple[Copy, str]:
     queues = [queue for _, spec in segments for queue in spec.queues]
     names = sorted({*queues, *_stages(segments)})
     name = unambiguous(wanted, names, "queue or stage")
-    for copy, spec in segments:
+    for _, spec in segments:
         for stage in spec.stages:
-            if name in stage.outputs:
-                return copy, name
             if name == stage.name and stage.outputs:
-                return copy, stage.outputs[0]
-    copy = next(copy for copy, spec in segments if name in spec.queues)
-    return copy, name
+                name = _only(stage.outputs, f"output of stage {name}")
+    writing = [copy for copy, spec in segments if any(name in stage.outputs for stage in spec.stages)]
+    return writing or [next(copy for copy, spec in segments if name in spec.queues)], name
 
 
 def first_queue(segments: Segments, wanted: str) -> tuple[Copy, str]:

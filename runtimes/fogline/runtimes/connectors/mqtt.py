@@ -304,7 +304,7 @@ class Mqtt:
 
 
 def _client_of(endpoint: EndpointSpec) -> MakeClient:
-    if _options(endpoint)["client"] == "paho":
+    if endpoint.options.get("client") == "paho":
         try:
             from fogline.runtimes.connectors.mqtt_paho import PahoConnection
         except ImportError as error:
