@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,11 @@ WISH = Wish(
 )
 
 
+@pytest.mark.parametrize("pipeline", [pipelines.three_stages, pipelines.three_linked], ids=["queues", "links"])
 def test_nothing_is_lost_when_stages_agent_broker_and_coordinator_go_down(
-    tmp_path: Path, quiet_broker: Mosquitto, fleet: Cluster
+    pipeline: Callable[[Path, int], Path], tmp_path: Path, quiet_broker: Mosquitto, fleet: Cluster
 ) -> None:
-    fleet.coord("submit", str(pipelines.three_stages(tmp_path, quiet_broker.port)))
+    fleet.coord("submit", str(pipeline(tmp_path, quiet_broker.port)))
     trial = Trial(
         "numbered",
         pipelines.STAGES,

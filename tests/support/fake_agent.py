@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 
 from fogline.coordinator.artifacts.store import ArtifactStore
+from fogline.coordinator.core.wires import Wiring
 from fogline.coordinator.service.agents import AgentService
 from fogline.coordinator.service.deployments import Deployments
 from fogline.coordinator.service.fleet import Fleet
@@ -44,7 +45,7 @@ async def served(folder: Path) -> AsyncIterator[Served]:
     """The coordinator's services on a loopback port, its store in `folder`."""
     store = Store(f"sqlite:///{folder / 'state.db'}")
     fleet = Fleet(store)
-    deployments = Deployments(store, fleet, CLUSTER, "test")
+    deployments = Deployments(store, fleet, CLUSTER, Wiring("test"))
     artifacts = ArtifactStore(folder / "artifacts")
     server = grpc.aio.server()
     agent_grpc.add_AgentCoordinatorServicer_to_server(AgentService(fleet, deployments, artifacts, CLUSTER), server)

@@ -17,6 +17,7 @@ import grpc
 
 from fogline.coordinator.artifacts.store import ArtifactStore
 from fogline.coordinator.config import CoordinatorConfig, cluster_id
+from fogline.coordinator.core.wires import Wiring
 from fogline.coordinator.service.agents import AgentService
 from fogline.coordinator.service.deployments import Deployments
 from fogline.coordinator.service.fleet import Fleet
@@ -50,7 +51,7 @@ async def serve(config: CoordinatorConfig) -> None:
 
 async def _serve(config: CoordinatorConfig, identity: str, store: Store) -> None:
     fleet = Fleet(store)
-    deployments = Deployments(store, fleet, identity, config.cluster or identity[:8])
+    deployments = Deployments(store, fleet, identity, Wiring(config.cluster or identity[:8], config.broker))
     artifacts = ArtifactStore(config.state_dir / "artifacts")
     server = grpc.aio.server(options=SERVER_OPTIONS)
     agents = AgentService(fleet, deployments, artifacts, identity)

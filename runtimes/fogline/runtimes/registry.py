@@ -8,6 +8,7 @@ from typing import Any
 
 from fogline.runtimes import options
 from fogline.runtimes.connectors.base import Connector
+from fogline.runtimes.connectors.envelopes import Enveloped
 from fogline.runtimes.errors import StageUnusable
 from fogline.runtimes.frameworks.base import Framework
 from fogline.runtimes.spec import EndpointSpec, SpecError, StageSpec
@@ -31,7 +32,7 @@ def connector(endpoint: EndpointSpec) -> Connector:
     except ModuleNotFoundError as error:
         reason = f"connector {endpoint.connector} needs {error.name}, which is not installed here"
         raise StageUnusable(endpoint.stage, reason) from error
-    return found
+    return Enveloped(found) if endpoint.envelopes else found
 
 
 def framework(stage: StageSpec, artifacts: Path) -> Framework:

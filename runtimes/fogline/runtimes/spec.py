@@ -71,9 +71,9 @@ COUNTERS = ("in", "done", "filtered", "dead_lettered", "dropped", "in_flight", "
 """Per stage, in this order everywhere: `in = done + filtered + dead_lettered + dropped + in_flight`."""
 
 
-_LATER_KEYS = ("route",)
-"""Of a stage, in a later release than the others; left out while empty, so that the digest of what does not use them
-stays what it was, and a process is not replaced for an upgrade."""
+_LATER_KEYS = ("route", "envelopes")
+"""Of stages and endpoints, in a later release than the others; left out while empty, so that the digest of what does
+not use them stays what it was, and no process is replaced for an upgrade."""
 
 
 class SpecError(ValueError):
@@ -141,6 +141,8 @@ class EndpointSpec:
     """Sinks: a Fogline stage reads this queue, so a message nobody was subscribed to is a failure."""
     written_by_stage: bool = False
     """Sources: a Fogline stage writes this queue (only foreigners otherwise)."""
+    envelopes: bool = False
+    """An automatic queue: a message carries many records."""
 
 
 @dataclass(frozen=True)
@@ -189,10 +191,10 @@ class SegmentSpec:
     def to_bytes(self) -> bytes:
         """Canonical JSON: sorted keys, no blanks, UTF-8. The digest is taken over these bytes."""
         document = dataclasses.asdict(self)
-        for stage in document["stages"]:
+        for part in (*document["stages"], *document["sources"], *document["sinks"]):
             for key in _LATER_KEYS:
-                if not stage[key]:
-                    del stage[key]
+                if not part.get(key, True):
+                    del part[key]
         return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 

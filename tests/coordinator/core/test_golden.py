@@ -15,6 +15,7 @@ from fogline.coordinator.core.fleet import Node, NodeState
 from fogline.coordinator.core.place import Circumstances
 from fogline.coordinator.core.plan import plan
 from fogline.coordinator.core.specs import Source, segment_spec
+from fogline.coordinator.core.wires import Wiring
 from fogline.coordinator.padl.parse import parse
 
 CASES = sorted(path for path in (Path(__file__).parents[2] / "golden").iterdir() if path.is_dir())
@@ -25,9 +26,11 @@ def _planned(case: Path) -> dict[str, Any]:
     assert document is not None, problems
     given = json.loads((case / "fleet.json").read_text())
     fleet = [_node(each) for each in given["nodes"]]
-    found = plan(document, fleet, Circumstances(**given.get("circumstances", {})), {})
+    found = plan(document, fleet, Circumstances(**given.get("circumstances", {})), {}, Wiring("cluster"))
     sources = {name: Source(artifact=f"digest-of-{name}") for name in document.pipeline}
-    specs = [] if found.errors else [segment_spec(document, each, "cluster", sources) for each in found.segments]
+    specs = []
+    if not found.errors:
+        specs = [segment_spec(document, each, "cluster", sources, found.automatic) for each in found.segments]
     return {
         "segments": [
             {

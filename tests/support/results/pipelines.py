@@ -65,6 +65,17 @@ def three_stages(folder: Path, port: int) -> Path:
     return chain(folder, [port] * 4, works=works, pinned=True)
 
 
+def three_linked(folder: Path, port: int) -> Path:
+    """The same with direct links: between nodes they become automatic queues."""
+    path = three_stages(folder, port)
+    document = json.loads(path.read_text())
+    ends = {"a": ("q1", "b"), "b": ("a", "c"), "c": ("b", "q4")}
+    for name, (reads, writes) in ends.items():
+        document["pipeline"][name]["queues"] = {"input": reads, "output": writes}
+    del document["queues"]["q2"], document["queues"]["q3"]
+    return write_json(path, document)
+
+
 def one_stage(folder: Path, ports: tuple[int, int], *, work: str = "pass", **stage: Any) -> Path:
     """a alone, from `q1` at one port to `q2` at another."""
     return chain(folder, ports, works={"a": work}, **stage)

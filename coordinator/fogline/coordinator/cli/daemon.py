@@ -14,7 +14,7 @@ from fogline.coordinator.config import CoordinatorConfig
 from fogline.wire.version import PROTOCOL, release
 
 
-def serve(
+def serve(  # noqa: PLR0913  # one for each option
     listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where agents and `coord` reach it.")
     ] = DEFAULT_ADDRESS,
@@ -25,6 +25,13 @@ def serve(
         str, typer.Option(metavar="NAME", help="Name in broker sessions; without it 8 digits of the cluster id.")
     ] = "",
     cluster_id: Annotated[str, typer.Option(metavar="HEX", help="Take on this identity (rebuilding a lost one).")] = "",
+    default_broker: Annotated[
+        str,
+        typer.Option(
+            metavar="mqtt://HOST:PORT",
+            help="Broker of the queues between neighbours on different nodes; without it that of the first MQTT queue.",
+        ),
+    ] = "",
     insecure: InsecureOption = False,
     tied: Annotated[bool, typer.Option("--tied", hidden=True)] = False,
 ) -> None:
@@ -36,7 +43,9 @@ def serve(
     """
     from fogline.coordinator.server import serve as serve_forever  # the store's library: not for every command
 
-    config = CoordinatorConfig(listen, state_dir.absolute(), cluster, cluster_id, insecure, tied)
+    config = CoordinatorConfig(
+        listen, state_dir.absolute(), cluster, cluster_id, insecure, default_broker=default_broker, tied=tied
+    )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     asyncio.run(serve_forever(config))
 

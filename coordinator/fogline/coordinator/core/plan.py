@@ -9,6 +9,7 @@ from fogline.coordinator.core.fleet import Node
 from fogline.coordinator.core.graph import Link, direct_links, ends, link_name
 from fogline.coordinator.core.place import Circumstances, PassedOver, place
 from fogline.coordinator.core.split import Cut, Segment, split
+from fogline.coordinator.core.wires import Wiring, automatic_queues, wire_problems
 from fogline.coordinator.padl.available import unavailable
 from fogline.coordinator.padl.check import check
 from fogline.coordinator.padl.model import Document, Queue
@@ -40,6 +41,8 @@ class Plan:
     passed_over: Mapping[str, Sequence[PassedOver]] = field(default_factory=dict)
     """Segment -> nodes that were not chosen for it."""
     problems: tuple[Problem, ...] = ()
+    automatic: Mapping[Link, Queue] = field(default_factory=dict)
+    """The queues of the direct links that are cut."""
 
     @property
     def errors(self) -> list[Problem]:
@@ -47,7 +50,13 @@ class Plan:
         return [problem for problem in self.problems if problem.severity == "error"]
 
 
-def plan(document: Document, fleet: Sequence[Node], given: Circumstances, incompatible: Mapping[Link, str]) -> Plan:
+def plan(
+    document: Document,
+    fleet: Sequence[Node],
+    given: Circumstances,
+    incompatible: Mapping[Link, str],
+    wiring: Wiring,
+) -> Plan:
     """Check, place and split `document`. Never raises for what the document says."""
     problems = check(document)
     if any(problem.severity == "error" for problem in problems):
@@ -56,24 +65,17 @@ def plan(document: Document, fleet: Sequence[Node], given: Circumstances, incomp
     placement = place(document, fleet, given)
     problems += placement.problems
     result = split(document, placement.nodes, incompatible)
+    automatic = automatic_queues(document, result.cuts, wiring)
     if not placement.problems:
-        problems += [_cut_problem(cut) for cut in result.cuts]
+        known = {node.name: node for node in fleet}
+        where = {stage: known[node] for stage, node in placement.nodes.items()}
+        problems += wire_problems(document, result.cuts, automatic, where)
     passed = {each.name: placement.passed_over.get(each.name, []) for each in result.segments}
-    return Plan(document.id, result.segments, tuple(_links(document)), passed, tuple(problems))
+    links = tuple(_links(document, result.cuts, automatic))
+    return Plan(document.id, result.segments, links, passed, tuple(problems), automatic)
 
 
-def _cut_problem(cut: Cut) -> Problem:
-    writer, reader = cut.link
-    return Problem(
-        "error",
-        f"/pipeline/{writer}/queues/output",
-        f"the direct link {writer} -> {reader} cannot stay in one process ({cut.reason}), "
-        "and automatic queues between processes are not available yet",
-        f"declare a queue between {writer} and {reader}, or give both the same machine",
-    )
-
-
-def _links(document: Document) -> list[PlannedLink]:
+def _links(document: Document, cuts: Sequence[Cut], automatic: Mapping[Link, Queue]) -> list[PlannedLink]:
     around = ends(document)
     declared = [
         PlannedLink(name, queue.connector, queue_address(queue), tuple(writing), tuple(reading), QUEUE_GUARANTEE)
@@ -83,8 +85,21 @@ def _links(document: Document) -> list[PlannedLink]:
     direct = [
         PlannedLink(link_name(link), "memory", "", (link[0],), (link[1],), MEMORY_GUARANTEE)
         for link in direct_links(document)
+        if link not in automatic
     ]
-    return declared + direct
+    cut = [
+        PlannedLink(
+            link_name(each.link),
+            automatic[each.link].connector,
+            queue_address(automatic[each.link]),
+            (each.link[0],),
+            (each.link[1],),
+            f"{QUEUE_GUARANTEE}; automatic, since {each.reason}",
+        )
+        for each in cuts
+        if each.link in automatic
+    ]
+    return declared + direct + cut
 
 
 def queue_address(queue: Queue) -> str:

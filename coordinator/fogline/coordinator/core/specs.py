@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from fogline.coordinator.core.graph import link_name, readers, writers
+from fogline.coordinator.core.graph import Link, link_name, readers, writers
 from fogline.coordinator.core.split import Segment
 from fogline.coordinator.padl.model import Document, Health, Queue, Stage
 from fogline.runtimes.options import CONNECTORS, FRAMEWORKS, defaults
@@ -32,8 +33,14 @@ def reader_name(cluster: str, pipeline: str, stage: str, queue: str) -> str:
     return f"fogline.{cluster}.{pipeline}.{stage}.{queue}"
 
 
-def segment_spec(document: Document, segment: Segment, cluster: str, sources: Mapping[str, Source]) -> SegmentSpec:
-    """The spec of one segment. `sources` must hold every stage of it."""
+def segment_spec(
+    document: Document,
+    segment: Segment,
+    cluster: str,
+    sources: Mapping[str, Source],
+    automatic: Mapping[Link, Queue] = MappingProxyType({}),
+) -> SegmentSpec:
+    """The spec of one segment. `sources` must hold every stage of it, `automatic` every link that leaves it."""
     head = document.pipeline[segment.stages[0]]
     batch = head.batch
     endpoints_in: list[EndpointSpec] = []
@@ -44,6 +51,11 @@ def segment_spec(document: Document, segment: Segment, cluster: str, sources: Ma
         endpoints_out += [
             _writing(document, cluster, name, queue) for queue in _written(stage) if queue in document.queues
         ]
+    for link, queue in sorted(automatic.items()):
+        if link[1] in segment.stages:
+            endpoints_in.append(_automatic(document, cluster, link, queue, link[1]))
+        if link[0] in segment.stages:
+            endpoints_out.append(_automatic(document, cluster, link, queue, link[0]))
     return SegmentSpec(
         pipeline=document.id,
         segment=segment.name,
@@ -121,6 +133,24 @@ def _writing(document: Document, cluster: str, stage: str, queue: str) -> Endpoi
         options=_queue_options(document.queues[queue]),
         client_id=f"{reader_name(cluster, document.id, stage, queue)}.{REPLICA}.w",
         read_by_stage=bool(readers(document, queue)),
+    )
+
+
+def _automatic(document: Document, cluster: str, link: Link, queue: Queue, stage: str) -> EndpointSpec:
+    """The end of an automatic queue at `stage`."""
+    name = link_name(link)
+    group = reader_name(cluster, document.id, stage, name)
+    reads = stage == link[1]
+    return EndpointSpec(
+        queue=name,
+        stage=stage,
+        connector=queue.connector,
+        options=_queue_options(queue),
+        client_id=f"{group}.{REPLICA}" if reads else f"{group}.{REPLICA}.w",
+        group=group if reads else "",
+        read_by_stage=not reads,
+        written_by_stage=reads,
+        envelopes=True,
     )
 
 

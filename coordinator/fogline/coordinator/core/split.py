@@ -1,8 +1,8 @@
 """Split: stages on one node joined by direct links become one segment. Pure and deterministic.
 
 A direct link is cut where its ends land on different nodes or cannot share a process; of two stages that
-cannot share one but are fused by others, the later is cut off. A cut link needs an automatic queue; until
-those exist, the plan refuses it.
+cannot share one but are fused by others, the later is cut off. A cut link becomes an automatic queue
+(`core/wires.py`).
 """
 
 from __future__ import annotations

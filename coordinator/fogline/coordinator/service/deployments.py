@@ -21,6 +21,7 @@ from fogline.coordinator.core.place import Circumstances
 from fogline.coordinator.core.plan import Plan, plan
 from fogline.coordinator.core.readers import dropped
 from fogline.coordinator.core.reconcile import Step, reconcile
+from fogline.coordinator.core.wires import Wiring
 from fogline.coordinator.padl.model import Document
 from fogline.coordinator.padl.parse import parse
 from fogline.coordinator.service.fleet import Fleet
@@ -54,12 +55,12 @@ class Submission:
 class Deployments:
     """Every deployment by id. Lives in the event loop: each public method is one uninterrupted turn."""
 
-    def __init__(self, store: Store, fleet: Fleet, cluster_id: str, cluster: str) -> None:
+    def __init__(self, store: Store, fleet: Fleet, cluster_id: str, wiring: Wiring) -> None:
         self._store = store
         self._fleet = fleet
         self.lines = Lines(store, fleet, cluster_id)
         self._views = Views(fleet, self.lines)
-        self._cluster = cluster
+        self._wiring = wiring
         self._deployments = {each.id: each for each in store.deployments()}
         self._told: dict[str, dict[Copy, Health]] = {}
         self._due: set[str] = set()
@@ -78,7 +79,7 @@ class Deployments:
         running = {copy.segment: copy.node for copy in current.target} if current else {}
         stages = {name: node for name, node in running.items() if name in submission.document.pipeline}
         given = self._circumstances(id_, submission.machine_id, stages)
-        return plan(submission.document, self._fleet.nodes(), given, submission.incompatible)
+        return plan(submission.document, self._fleet.nodes(), given, submission.incompatible, self._wiring)
 
     def submit(self, submission: Submission, planned: Plan) -> tuple[int, bool]:
         """Accept a revision of an error-free plan; returns its number and whether nothing changed."""
@@ -259,7 +260,9 @@ class Deployments:
     # The wheel.
 
     def _copies(self, submission: Submission, planned: Plan) -> tuple[tuple[Copy, ...], dict[str, bytes]]:
-        return copies_of(submission.document, planned.segments, self._cluster, submission.artifacts)
+        return copies_of(
+            submission.document, planned.segments, self._wiring.cluster, submission.artifacts, planned.automatic
+        )
 
     def _turn(self, deployment: Deployment, outcomes: Sequence[Outcome] = (), event: Event | None = None) -> Step:
         began_s = time.monotonic()

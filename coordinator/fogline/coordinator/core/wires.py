@@ -1,0 +1,98 @@
+"""Automatic queues: what joins two stages that are linked directly but cannot be one process. Pure.
+
+Such a queue is a topic `fogline/CLUSTER/PIPELINE/WRITER..READER` of the coordinator's own broker (`--default-broker`),
+or else of that of the document's first MQTT queue. Its name holds no revision and no node, so that a successor
+finds what its predecessor had not read yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fogline.coordinator.core.fleet import Node
+from fogline.coordinator.core.graph import Link, link_name, readers, writers
+from fogline.coordinator.core.split import Cut
+from fogline.coordinator.padl.model import Document, Queue
+from fogline.coordinator.padl.problems import Problem, error, pointer_to, warning
+
+_LOOPBACK = ("localhost", "127.", "::1")
+_OF_THE_QUEUE = {"topic", "format"}
+"""Options of a queue that say nothing of its broker."""
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """Where automatic queues are made."""
+
+    cluster: str = ""
+    broker: Mapping[str, Any] = field(default_factory=dict)
+    """`server` and `port` of the default broker; empty: there is none."""
+
+
+def automatic_queues(document: Document, cuts: Sequence[Cut], wiring: Wiring) -> dict[Link, Queue]:
+    """A queue for each cut link; none at all when there is no broker for them."""
+    broker = wiring.broker or _first_broker(document)
+    if not broker:
+        return {}
+    return {
+        cut.link: Queue(
+            connector="mqtt",
+            props={**broker, "topic": f"fogline/{wiring.cluster}/{document.id}/{link_name(cut.link)}"},
+        )
+        for cut in cuts
+    }
+
+
+def wire_problems(
+    document: Document, cuts: Sequence[Cut], queues: Mapping[Link, Queue], nodes: Mapping[str, Node]
+) -> list[Problem]:
+    """Cut links without a queue, and queues on a broker that every machine would look for on itself.
+
+    `nodes` is the node of every stage.
+    """
+    found = [_no_broker(cut) for cut in cuts if cut.link not in queues]
+    found += _apart(document, queues, nodes)
+    return found
+
+
+def _first_broker(document: Document) -> dict[str, Any]:
+    for queue in document.queues.values():
+        if queue.connector == "mqtt":
+            return {key: value for key, value in queue.props.items() if key not in _OF_THE_QUEUE}
+    return {}
+
+
+def _no_broker(cut: Cut) -> Problem:
+    writer, reader = cut.link
+    return error(
+        pointer_to("pipeline", writer, "queues", "output"),
+        f"the direct link {writer} -> {reader} cannot stay in one process ({cut.reason}), and there is no broker "
+        "for an automatic queue",
+        f"start the coordinator with --default-broker mqtt://HOST:PORT, or declare an MQTT queue between {writer} "
+        f"and {reader}",
+    )
+
+
+def _apart(document: Document, queues: Mapping[Link, Queue], nodes: Mapping[str, Node]) -> Iterator[Problem]:
+    for (writer, reader), queue in sorted(queues.items()):
+        yield from _lonely(queue, f"the automatic queue {writer}..{reader}", "/queues", [writer, reader], nodes)
+    for name, queue in sorted(document.queues.items()):
+        stages = [*writers(document, name), *readers(document, name)]
+        yield from _lonely(queue, f"queue {name}", pointer_to("queues", name), stages, nodes)
+
+
+def _lonely(
+    queue: Queue, what: str, pointer: str, stages: Sequence[str], nodes: Mapping[str, Node]
+) -> Iterator[Problem]:
+    server = str(queue.props.get("server", ""))
+    at = {nodes[stage].machine_id: nodes[stage].name for stage in stages if stage in nodes}
+    if server.startswith(_LOOPBACK) and len(at) > 1:
+        where = " and ".join(sorted(at.values()))
+        yield warning(
+            pointer,
+            f"{what} is on {server}, and its stages are on different machines ({where}): each of them looks for "
+            "the broker on itself",
+            "name the broker by an address that all of them reach",
+        )
