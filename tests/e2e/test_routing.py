@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 from itertools import count
 from pathlib import Path
@@ -71,7 +70,7 @@ def test_two_writers_of_one_queue_on_two_nodes_are_tapped_as_one(
         wait_for("records of both writers in the tap", seen)
         sent = next(numbers)
         wait_for("all of both", lambda: len(collector.records) >= 2 * sent)
-    assert tap.end(signal.SIGINT) in (0, 130)
+    tap.end()
     came = sorted((record["by"], record["n"]) for record in collector.records)
     assert came == [(name, n) for name in ("a", "b") for n in range(sent)]
 
