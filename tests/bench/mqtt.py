@@ -23,6 +23,8 @@ from bench.peers import CLIENT_ID, SINK, SOURCE
 from bench.raw_mqtt import RawClient, make_session
 from bench.rows import Row, compared
 from bench.size import Size
+from fogline.runtimes.connectors.envelopes import pack, unpack
+from fogline.runtimes.message import Item
 from fogline.runtimes.spec import StageSpec
 from support.mosquitto import Mosquitto
 from support.segments import RunningSegment, mqtt_end, segment
@@ -31,6 +33,9 @@ QUIET = ("max_inflight_messages 0", "log_type error")
 """No window of the broker's own, as in every broker Fogline starts, and no log of each packet."""
 BETWEEN = 500
 """Records between source and sink."""
+ENVELOPE, ENVELOPES_BETWEEN = 64, 50
+MORE = 8
+"""So many times more records where a message carries many."""
 TESTS = Path(__file__).parents[1]
 READER = "fogline.test.p.judge.in.0"
 
@@ -44,11 +49,13 @@ class Contender:
     slow: bool = False
     scores: bool = True
     """It adds the model's answer."""
+    envelopes: int = 1
+    """Records in one message, on both sides."""
 
 
 def rows(folder: Path, size: Size) -> list[Row]:
     """Ours against the naive way, the tuned ones and the limit of the broker."""
-    models = write(folder, size.records)
+    models = write(folder, size.records * MORE)
     contenders = {
         "ours": Contender(READER, _ours(models.sklearn, "sklearn")),
         "naive": Contender(CLIENT_ID, _peer("naive", models.sklearn), slow=True),
@@ -56,6 +63,7 @@ def rows(folder: Path, size: Size) -> list[Row]:
         "tuned": Contender(CLIENT_ID, _peer("tuned", models.sklearn)),
         "batches": Contender(CLIENT_ID, _peer("batches", models.sklearn)),
         "relay": Contender(CLIENT_ID, _peer("relay", models.onnx), scores=False),
+        "ours, linked": Contender(READER, _ours(models.sklearn, "sklearn", envelopes=True), envelopes=ENVELOPE),
         "ours, ONNX": Contender(READER, _ours(models.onnx, "onnx")),
         "tuned, ONNX": Contender(CLIENT_ID, _peer("tuned", models.onnx)),
         "batches, ONNX": Contender(CLIENT_ID, _peer("batches", models.onnx)),
@@ -64,10 +72,12 @@ def rows(folder: Path, size: Size) -> list[Row]:
     for turn in range(size.rounds):
         for name, contender in contenders.items():
             count = size.slow_records if contender.slow else size.records
+            count *= MORE if contender.envelopes > 1 else 1
             rates[name].append(_rate(folder / f"{turn}-{name}", contender, models, count))
 
     def row(ours: str, theirs: str, against: str, budget: str | None = None) -> Row:
         what = f"MQTT stage, {'ONNX' if 'ONNX' in ours else 'scikit-learn'}"
+        what += f", automatic queues, {ENVELOPE} records a message" if "linked" in ours else ""
         return compared(what, "records/s", against, list(zip(rates[ours], rates[theirs], strict=True)), budget)
 
     return [
@@ -76,6 +86,7 @@ def rows(folder: Path, size: Size) -> list[Row]:
         row("ours", "tuned", "paho tuned, predict per record", ">= 2x"),
         row("ours", "batches", "paho tuned, predict per loop turn"),
         row("ours", "relay", "the broker: raw relay, no work"),
+        row("ours, linked", "ours", "the same on plain queues", ">= 5x"),
         row("ours, ONNX", "tuned, ONNX", "paho tuned, predict per record"),
         row("ours, ONNX", "batches, ONNX", "paho tuned, predict per loop turn"),
     ]
@@ -88,10 +99,34 @@ def _rate(folder: Path, contender: Contender, models: Models, count: int) -> flo
         with RawClient(broker.port) as client:
             client.subscribe(SINK)
             with contender.start(broker, folder):
-                payloads, times = client.drive(SOURCE, models.payloads[:count], BETWEEN)
+                fed, between = _enveloped(models.payloads[:count], contender.envelopes)
+                made, times = client.drive(SOURCE, fed, between, _records_in if contender.envelopes > 1 else _one)
+    payloads, times = _opened(made, times) if contender.envelopes > 1 else (made, times)
     _compare(payloads, models, count, scores=contender.scores)
     first = count // 5
     return (count - first) / (times[-1] - times[first - 1])
+
+
+def _enveloped(payloads: list[bytes], size: int) -> tuple[list[bytes], int]:
+    """What to feed, and how many messages of it between source and sink."""
+    if size == 1:
+        return payloads, BETWEEN
+    items = [Item(0, str(number), payload) for number, payload in enumerate(payloads)]
+    return [pack(items[at : at + size]) for at in range(0, len(items), size)], ENVELOPES_BETWEEN
+
+
+def _records_in(envelope: bytes) -> int:
+    return len(unpack(envelope))
+
+
+def _one(_message: bytes) -> int:
+    return 1
+
+
+def _opened(made: list[bytes], times: list[float]) -> tuple[list[bytes], list[float]]:
+    """Every record, with the time of its envelope."""
+    pairs = [(payload, at) for each, at in zip(made, times, strict=True) for _, payload in unpack(each)]
+    return [payload for payload, _ in pairs], [at for _, at in pairs]
 
 
 def _compare(payloads: list[bytes], models: Models, count: int, *, scores: bool) -> None:
@@ -102,12 +137,14 @@ def _compare(payloads: list[bytes], models: Models, count: int, *, scores: bool)
         raise ValueError(f"{len(wrong)} of {count} records are missing or wrong, the first: {wrong[0]}")
 
 
-def _ours(model: Path, framework: str) -> Callable[[Mosquitto, Path], AbstractContextManager[object]]:
+def _ours(
+    model: Path, framework: str, *, envelopes: bool = False
+) -> Callable[[Mosquitto, Path], AbstractContextManager[object]]:
     def start(broker: Mosquitto, folder: Path) -> RunningSegment:
         options = {"input": "features", "output": "score"}
         stage = StageSpec("judge", framework, ("in",), ("out",), path=str(model), options=options)
-        source = mqtt_end("in", "judge", broker.port, options={"topic": SOURCE})
-        sink = mqtt_end("out", "judge", broker.port, options={"topic": SINK})
+        source = mqtt_end("in", "judge", broker.port, options={"topic": SOURCE}, envelopes=envelopes)
+        sink = mqtt_end("out", "judge", broker.port, options={"topic": SINK}, envelopes=envelopes)
         return RunningSegment(segment(stage, sources=(source,), sinks=(sink,)), folder / "segment")
 
     return start

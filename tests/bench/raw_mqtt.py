@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 CONNACK, PUBLISH, PUBACK, SUBACK = 0x20, 0x30, 0x40, 0x90
 DEADLINE_S = 60.0
@@ -101,13 +101,16 @@ class RawClient:
                 times += [now] * len(messages)
         return payloads, times
 
-    def drive(self, topic: str, payloads: Sequence[bytes], between: int) -> tuple[list[bytes], list[float]]:
-        """Feed a program and read what it makes of it, at most `between` records under way; like `collect`."""
+    def drive(
+        self, topic: str, payloads: Sequence[bytes], between: int, records_in: Callable[[bytes], int]
+    ) -> tuple[list[bytes], list[float]]:
+        """Feed a program and read what it makes of it, until as many records came back as `payloads` hold; like
+        `collect`. At most `between` messages, each as full as the first, are under way."""
         made: list[bytes] = []
         times: list[float] = []
-        sent = 0
-        while len(made) < len(payloads):
-            fresh = payloads[sent : len(made) + between]
+        sent, back, total, each = 0, 0, sum(map(records_in, payloads)), records_in(payloads[0])
+        while back < total:
+            fresh = payloads[sent : back // each + between]
             if fresh:
                 self.send(topic, fresh)
                 sent += len(fresh)
@@ -116,6 +119,7 @@ class RawClient:
                 self.acknowledge([number for number, _ in messages])
                 made += [payload for _, payload in messages]
                 times += [time.perf_counter()] * len(messages)
+                back += sum([records_in(payload) for _, payload in messages])
         return made, times
 
     def relay(self, topic: str) -> None:

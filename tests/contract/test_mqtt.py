@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -117,6 +118,24 @@ def test_a_refusal_is_told_in_the_brokers_words(tmp_path: Path, poller: Poller) 
     with Mosquitto(tmp_path / "closed", extra=extra) as broker, pytest.raises(NotConnected) as caught:
         Ends(broker.port, poller).sink()
     assert caught.value.reason == f"broker 127.0.0.1:{broker.port}: refused the connection: Not authorized"
+
+
+@pytest.mark.parametrize("client", ["lean", "paho"])
+def test_a_login_is_needed_where_the_broker_asks_for_one(tmp_path: Path, poller: Poller, client: str) -> None:
+    passwords = tmp_path / "passwords"
+    subprocess.run(["mosquitto_passwd", "-c", "-b", str(passwords), "edge", "right"], check=True)
+    passwords.chmod(0o644)
+    extra = ("allow_anonymous false", f"password_file {passwords}")
+    with Mosquitto(tmp_path / "closed", extra=extra) as broker:
+        ends = Ends(broker.port, poller)
+        login = {"username": "edge", "client": client}
+        with pytest.raises(NotConnected, match="refused the connection: Not authorized"):
+            ends.sink(options=login | {"password": "wrong"})
+        source = ends.bound(options=login | {"password": "right"})
+        sink = ends.sink(options=login | {"password": "right"})
+        sink.send(items(b"1"))
+        assert [message.payload for message in ends.taken(source, 1)] == [b"1"]
+        ends.close()
 
 
 def test_what_is_sent_while_the_broker_is_away_goes_out_in_order_when_it_is_back(ends: Ends, broker: Mosquitto) -> None:

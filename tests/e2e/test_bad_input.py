@@ -62,6 +62,10 @@ def _broker_down(document: dict[str, Any], folder: Path) -> None:
     document["queues"]["q3"]["props"]["port"] = free_port()
 
 
+def _no_secret(document: dict[str, Any], folder: Path) -> None:
+    document["queues"]["q1"]["props"] |= {"username": "edge", "password": {"secret": "plant-broker"}}
+
+
 def _unknown_node(document: dict[str, Any], folder: Path) -> None:
     document["pipeline"]["a"]["infra"] = "mars"
     document["infra"] = {"mars": {}}
@@ -80,6 +84,11 @@ CASES: list[tuple[Change, int, tuple[str, ...]]] = [
     (_raises_at_import, 5, ("main.py:3", "KeyError")),
     (_not_onnx, 5, ("segment b", "ONNX")),
     (_broker_down, 5, ("localhost", "refused")),
+    (
+        _no_secret,
+        5,
+        ("the secret 'plant-broker' is not on this node: write it to", "secrets/plant-broker", "mode 0600"),
+    ),
     (_unknown_node, 4, ("no node mars has joined; known: edge_node",)),
     (_containers, 2, ("/containerized", "not available yet")),
 ]

@@ -30,6 +30,7 @@ from fogline.runtimes.mqtt.decoder import (
 from fogline.runtimes.mqtt.packets import V5, V311, Connect, Publisher
 
 NAME = "fogline-id"
+SNOWY = "s3cret \u2603"
 MARK = packets.user_property_mark(NAME)
 CONNACKS = {V5: b"\x20\x03\x00\x00\x00", V311: b"\x20\x02\x00\x00"}
 texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)
@@ -52,6 +53,7 @@ class Paho:
         )
         self.client.on_message = lambda _client, _data, message: self.messages.append(message)
         self.messages: list[Any] = []
+        self.client.username_pw_set("edge", SNOWY)
         with socket.create_server(("127.0.0.1", 0)) as server:
             options: dict[str, Any] = {}
             if version == V5:
@@ -120,7 +122,8 @@ def decoded(data: bytes, version: int) -> list[Packet]:
 
 @versions
 def test_connect_is_what_paho_sends(version: int) -> None:
-    wish = Connect("reader", 30, session_expiry_s=3600, receive_maximum=64)
+    wish = Connect("reader", 30, session_expiry_s=3600, receive_maximum=64, username="edge", password=SNOWY)
+    assert SNOWY not in repr(wish)
     with Paho(version) as peer:
         assert wish.to_bytes(version) == peer.connect
 

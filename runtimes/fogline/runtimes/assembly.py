@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fogline.runtimes import registry
 from fogline.runtimes.frameworks.base import Framework
+from fogline.runtimes.secrets import resolved
 from fogline.runtimes.spec import SegmentSpec, SpecError, StageSpec, parse
 
 _QUIET = {"ORT_DISABLE_TELEMETRY": "1"}
@@ -18,9 +19,9 @@ Loaded = list[tuple[StageSpec, Framework]]
 
 
 def read_spec(path: Path) -> SegmentSpec:
-    """Raises SpecError when the file is not there or not a spec."""
+    """The spec with its secrets. Raises SpecError when the file is not there or not a spec, or a secret is missing."""
     try:
-        return parse(path.read_bytes())
+        return resolved(parse(path.read_bytes()))
     except OSError as error:
         raise SpecError(f"cannot read the spec {path}: {error.strerror}") from error
 

@@ -17,7 +17,7 @@ class Option:
 
     name: str
     kind: str
-    """`string`, `integer`, `number`, `boolean`, `names` (a string or a list of strings), `object`."""
+    """`string`, `integer`, `number`, `boolean`, `names` (a string or a list of strings), `object`, `secret`."""
     sentence: str
     example: Any
     default: Any = None
@@ -40,8 +40,8 @@ CONNECTORS: Mapping[str, tuple[Option, ...] | None] = {
         Option("topic", "string", "Topic that is read or written.", "plant/raw", required=True),
         Option("qos", "integer", "MQTT quality of service.", 1, default=1, choices=(1,)),
         _FORMAT,
-        Option("username", "string", "Login name.", "edge", available=False),
-        Option("password", "object", "A secret's name.", {"secret": "mqtt"}, available=False),
+        Option("username", "string", "Login name.", "edge"),
+        Option("password", "secret", "Password of the login, as the name of a secret of the node.", {"secret": "mqtt"}),
         Option("tls", "object", "Transport security.", {"ca": "ca.pem"}, available=False),
         Option("metadata", "string", "Adds topic, time and headers to each record.", "_meta", available=False),
         Option("group", "string", "A reader's name of one's own.", "dashboards", available=False),

@@ -28,6 +28,10 @@ MEMORY = "memory"
 """The connector of a link between two stages of one process."""
 
 
+SECRETS_VARIABLE = "FOGLINE_SECRETS"
+"""Environment variable that names the folder of secrets, a file each."""
+
+
 class Exit(IntEnum):
     """How a segment process ended. 0 and the numbers here are final words; anything else is a crash."""
 

@@ -40,8 +40,6 @@ REFUSED: list[tuple[str, Any, str]] = [
     (JUDGE + "/args", {"x": 1}, "passing args to a model"),
     (RAW + "/guarantee", "exactly-once", "guarantee 'exactly-once'"),
     (RAW + "/format", "avro", "format 'avro'"),
-    (RAW + "/props/username", "edge", "the mqtt option 'username'"),
-    (RAW + "/props/password", {"secret": "mqtt"}, "the mqtt option 'password'"),
     (RAW + "/props/server", {"secret": "broker"}, "a secret as a value"),
     (RAW + "/props/topic", "plant/{node.name}", "the template '{node.name}'"),
     *((RAW + "/connector", name, f"connector '{name}'") for name, table in CONNECTORS.items() if table is None),

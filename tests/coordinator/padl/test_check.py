@@ -112,6 +112,18 @@ ERRORS: list[tuple[list[tuple[str, Any]], str, str, str]] = [
     ([(SCALE + "/environment", {"A=B": ""})], "/pipeline/scale/environment/A=B", "environment variable", ""),
     ([("queues/raw/props/tpic", "x")], "/queues/raw/props/tpic", "connector 'mqtt'; did you mean 'topic'?", "server"),
     ([("queues/raw/props/port", "1883")], "/queues/raw/props/port", "an integer between 1 and 65535, not '1883'", ""),
+    (
+        [("queues/raw/props/password", "hunter2")],
+        "/queues/raw/props/password",
+        'password must be the name of a secret, {"secret": NAME}',
+        "Password of the login",
+    ),
+    (
+        [("queues/raw/props/password", {"secret": "../x"})],
+        "/queues/raw/props/password",
+        'password must be the name of a secret, {"secret": NAME}',
+        "",
+    ),
     ([("queues/raw/props/port", 0)], "/queues/raw/props/port", "an integer between 1 and 65535, not 0", ""),
     ([("queues/raw/props/port", True)], "/queues/raw/props/port", "an integer between 1 and 65535, not true", ""),
     ([("queues/raw/props/format", "jsn")], "/queues/raw/props/format", "'text' or 'bytes', not 'jsn'", "'json'?"),

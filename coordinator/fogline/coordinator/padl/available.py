@@ -110,10 +110,11 @@ def _queue(name: str, queue: Queue) -> Iterator[Problem]:
 
 def _options(table: tuple[Option, ...], props: Mapping[str, Any], place: str, what: str) -> Iterator[Problem]:
     withheld = {option.name for option in table if not option.available}
+    secret = {option.name for option in table if option.kind == "secret"}
     for key, value in props.items():
         if key in withheld:
             yield _not_yet(place + pointer_to(key), f"the {what} {key!r}", "leave it out")
-        elif is_secret(value):
+        elif is_secret(value) and key not in secret:
             yield _not_yet(place + pointer_to(key), "a secret as a value")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from fogline.coordinator.padl.problems import Problem, error, near_miss, not_this, pointer_to, quoted
 from fogline.runtimes.options import Option
+from fogline.wire.terms import NAME
 
 _PHRASES = {
     "string": "a string",
@@ -15,6 +16,7 @@ _PHRASES = {
     "boolean": "true or false",
     "names": "a name or a list of names",
     "object": "an object",
+    "secret": 'the name of a secret, {"secret": NAME}',
 }
 _QOS_2 = "QoS 2 with manual acknowledgement loses messages over a restart: use 1"
 _REASONS: dict[tuple[str, str | int], str] = {("qos", 2): _QOS_2}
@@ -35,7 +37,7 @@ def prop_problems(table: tuple[Option, ...], props: Mapping[str, Any], place: st
         if option is None:
             message = f"{quoted(name)} is not an option of {owner}{near_miss(name, known)}"
             yield error(pointer, message, f"known options: {', '.join(sorted(known))}")
-        elif not is_secret(value) and not _fits(option, value):
+        elif not _fits(option, value) and (option.kind == "secret" or not is_secret(value)):
             yield _misfit(option, value, pointer)
     for option in table:
         if option.required and option.name not in props:
@@ -87,5 +89,7 @@ def _is_of_kind(kind: str, value: Any) -> bool:
             return isinstance(value, bool)
         case "object":
             return isinstance(value, dict)
+        case "secret":
+            return is_secret(value) and isinstance(value["secret"], str) and bool(NAME.fullmatch(value["secret"]))
     names = value if isinstance(value, list) else [value]
     return bool(names) and all(isinstance(each, str) and each for each in names)

@@ -74,6 +74,7 @@ def _when(properties: Mapping[str, Any], table: tuple[Option, ...]) -> dict[str,
 _KINDS: Mapping[str, dict[str, Any]] = {
     "names": {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1}]},
     "object": {"type": "object"},
+    "secret": {"type": "object", "required": ["secret"], "maxProperties": 1},
 }
 
 

@@ -300,7 +300,14 @@ class Mqtt:
 
     def _peer(self, endpoint: EndpointSpec, **wishes: Any) -> Peer:
         given = _options(endpoint)
-        return Peer(given["server"], given["port"], Connect(endpoint.client_id, self._keep_alive_s, **wishes))
+        wish = Connect(
+            endpoint.client_id,
+            self._keep_alive_s,
+            username=given.get("username") or "",
+            password=given.get("password") or "",
+            **wishes,
+        )
+        return Peer(given["server"], given["port"], wish)
 
 
 def _client_of(endpoint: EndpointSpec) -> MakeClient:

@@ -46,6 +46,8 @@ class PahoConnection:
             reconnect_on_failure=False,
             manual_ack=True,
         )
+        if wish.username:
+            self._client.username_pw_set(wish.username, wish.password or None)
         self._client.suppress_exceptions = False
         self._client.connect_timeout = CONNECT_TIMEOUT_S
         self._client.max_inflight_messages_set(0)

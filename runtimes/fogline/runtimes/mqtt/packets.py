@@ -5,7 +5,7 @@ Sources: MQTT 5.0 (OASIS, 2019) and MQTT 3.1.1 (OASIS, 2014), both section 3.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 V5 = 5
 V311 = 4
@@ -17,7 +17,7 @@ BARE_CONNECT = b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x0a\x00\x00\x00"
 """Version 5, clean start, no properties, the broker chooses the name."""
 LONGEST_TEXT_BYTES = 65_535
 
-_CLEAN = 0x02
+_CLEAN, _PASSWORD, _USERNAME = 0x02, 0x40, 0x80
 _SESSION_EXPIRY = b"\x11"
 _RECEIVE_MAXIMUM = b"\x21"
 _USER_PROPERTY = b"\x26"
@@ -38,14 +38,20 @@ class Connect:
     """How long the broker keeps the session of a client that is away; on 3.1.1 for ever, unless this is 0."""
     receive_maximum: int = 0
     """Most unacknowledged messages taken at once, up to 65535; 0: say nothing; version 5 alone."""
+    username: str = ""
+    password: str = field(default="", repr=False)
 
     def to_bytes(self, version: int) -> bytes:
         kept = self.session_expiry_s > 0
         flags = _CLEAN if self.clean or (version == V311 and not kept) else 0
+        login = text(self.username) if self.username else b""
+        flags |= _USERNAME if self.username else 0
+        if self.password:
+            login, flags = login + text(self.password), flags | _PASSWORD
         head = text("MQTT") + bytes((version, flags)) + self.keep_alive_s.to_bytes(2, "big")
         if version == V5:
             head += _sized(self._properties())
-        return _packet(0x10, head + text(self.client_id))
+        return _packet(0x10, head + text(self.client_id) + login)
 
     def _properties(self) -> bytes:
         properties = b""
