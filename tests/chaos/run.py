@@ -77,8 +77,17 @@ HEADS = ["run", "seed", "outcome", "sent", "sink", "letters", "lost", "wrong", "
 
 
 def kills(folder: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tuple[Verdict, str]:
-    """100 000 records at 2 000/s through three stages; everything is killed meanwhile."""
-    fleet.coord("submit", str(pipelines.three_stages(folder, broker.port)))
+    """100 000 records at 2 000/s through three stages joined by queues; everything is killed meanwhile."""
+    return _killed(pipelines.three_stages(folder, broker.port), fleet, broker, chosen)
+
+
+def linked(folder: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tuple[Verdict, str]:
+    """The same through automatic queues."""
+    return _killed(pipelines.three_linked(folder, broker.port), fleet, broker, chosen)
+
+
+def _killed(document: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tuple[Verdict, str]:
+    fleet.coord("submit", str(document))
     trial = Trial(
         pipelines.ID,
         pipelines.STAGES,
@@ -153,6 +162,7 @@ def slow(folder: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tuple[
 Run = Callable[[Path, Cluster, Mosquitto, int], tuple[Verdict, str]]
 RUNS: dict[str, tuple[Run, tuple[str, ...]]] = {
     "kills": (kills, pipelines.NODES),
+    "linked": (linked, pipelines.NODES),
     "malformed": (malformed, ("edge_node",)),
     "deadly": (deadly, ("edge_node",)),
     "slow": (slow, ("edge_node",)),

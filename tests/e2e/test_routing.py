@@ -66,11 +66,13 @@ def test_two_writers_of_one_queue_on_two_nodes_are_tapped_as_one(
             publish(broker.port, f"fan/{name}", [payload])
         return {json.loads(line)["by"] for line in tap.log.splitlines()} == {"a", "b"}
 
-    with Collector(broker.port, "fan/all") as collector:
-        wait_for("records of both writers in the tap", seen)
-        sent = next(numbers)
-        wait_for("all of both", lambda: len(collector.records) >= 2 * sent)
-    tap.end()
+    try:
+        with Collector(broker.port, "fan/all") as collector:
+            wait_for("records of both writers in the tap", seen)
+            sent = next(numbers)
+            wait_for("all of both", lambda: len(collector.records) >= 2 * sent)
+    finally:
+        tap.end()
     came = sorted((record["by"], record["n"]) for record in collector.records)
     assert came == [(name, n) for name in ("a", "b") for n in range(sent)]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fogline.coordinator.core.fleet import Node
-from fogline.coordinator.core.graph import Link, link_name, readers, writers
+from fogline.coordinator.core.graph import Link, ends, link_name
 from fogline.coordinator.core.split import Cut
 from fogline.coordinator.padl.model import Document, Queue
 from fogline.coordinator.padl.problems import Problem, error, pointer_to, warning
@@ -78,9 +78,9 @@ def _no_broker(cut: Cut) -> Problem:
 def _apart(document: Document, queues: Mapping[Link, Queue], nodes: Mapping[str, Node]) -> Iterator[Problem]:
     for (writer, reader), queue in sorted(queues.items()):
         yield from _lonely(queue, f"the automatic queue {writer}..{reader}", "/queues", [writer, reader], nodes)
-    for name, queue in sorted(document.queues.items()):
-        stages = [*writers(document, name), *readers(document, name)]
-        yield from _lonely(queue, f"queue {name}", pointer_to("queues", name), stages, nodes)
+    for name, (writing, reading) in sorted(ends(document).items()):
+        queue, pointer = document.queues[name], pointer_to("queues", name)
+        yield from _lonely(queue, f"queue {name}", pointer, [*writing, *reading], nodes)
 
 
 def _lonely(
