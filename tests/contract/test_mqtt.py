@@ -16,11 +16,12 @@ import pytest
 from fogline.runtimes.connectors.mqtt import BIND_TIMEOUT_S, Mqtt, MqttSink, MqttSource
 from fogline.runtimes.errors import NotConnected, Superseded
 from fogline.runtimes.message import Item, Message
+from fogline.runtimes.mqtt import packets
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import SpecError
 from support.mosquitto import Mosquitto, free_port
 from support.mqtt_peer import Peer
-from support.odd_brokers import amqtt, swallow, take_over
+from support.odd_brokers import amqtt, swallow, take_over, welcome_for
 from support.segments import DEADLINE_S, holds, mqtt_end
 
 pytestmark = pytest.mark.broker
@@ -284,6 +285,19 @@ def old_broker(tmp_path: Path) -> Iterator[int]:
     """Speaks 3.1.1 only."""
     with amqtt(tmp_path / "amqtt.log") as port:
         yield port
+
+
+def test_a_broker_that_wants_more_frequent_signs_of_life_gets_them(poller: Poller) -> None:
+    heard = list[bytes]()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=welcome_for, args=(server, 1, heard))
+        thread.start()
+        ends = Ends(server.getsockname()[1], poller)
+        ends.sink(keep_alive_s=30)
+        ends.until(lambda: heard, "a ping", 3.0)
+        ends.close()
+        thread.join()
+    assert heard[0] == packets.PINGREQ
 
 
 def test_a_broker_of_version_3_is_spoken_to_in_version_3(

@@ -114,6 +114,28 @@ def test_an_envelope_is_acknowledged_with_its_last_record(wire: Wire) -> None:
     assert wire.source.take(10, 0.0) == []
 
 
+def test_what_is_not_taken_yet_waits_while_the_subscription_is_unconfirmed(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backlog comes before the confirmation, on the same connection: its envelope would not come again."""
+    wire.send(*numbers(0, 4))
+    monkeypatch.setattr(wire.inner, "connected", False)
+    taken = wire.source.take(3, 0.0)
+    taken += wire.source.take(3, 0.0)
+    assert payloads(taken) == numbers(0, 4)
+
+
+def test_what_was_not_taken_on_an_earlier_connection_comes_once(wire: Wire) -> None:
+    wire.send(*numbers(0, 4))
+    first = wire.source.take(1, 0.0)
+    wire.inner.lose_connection()
+    messages = wire.source.take(10, 0.0)
+    assert payloads(first + messages) == [b"0", *numbers(0, 4)]
+    wire.source.ack(messages)
+    wire.inner.lose_connection()
+    assert wire.source.take(10, 0.0) == []
+
+
 def test_what_is_stopped_in_the_middle_stays_with_the_broker(wire: Wire) -> None:
     wire.send(*numbers(0, 4))
     taken = wire.source.take(2, 0.0)

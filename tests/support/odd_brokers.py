@@ -57,6 +57,20 @@ def take_over(server: socket.socket, connected: threading.Event) -> None:
         peer.recv(4096)
 
 
+def welcome_for(server: socket.socket, keep_alive_s: int, heard: list[bytes]) -> None:
+    """Asks for signs of life at least so often; keeps what comes first after CONNECT."""
+    probe, _ = server.accept()
+    with probe:
+        probe.recv(4096)
+        probe.sendall(CONNACK)
+    peer, _ = server.accept()
+    with peer:
+        peer.settimeout(DEADLINE_S)
+        peer.recv(4096)
+        peer.sendall(b"\x20\x06\x00\x00\x03\x13" + keep_alive_s.to_bytes(2, "big"))
+        heard.append(peer.recv(4096))
+
+
 def swallow(server: socket.socket, over: threading.Event) -> None:
     """Every connection is welcomed, read from, and never answered."""
     server.settimeout(0.2)

@@ -31,8 +31,7 @@ def decode_json(payload: bytes) -> Any:
         record = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         raise BadMessage(f"the message is not JSON: {error}") from None
-    if len(payload) > PAYLOAD_LIMIT_BYTES:
-        raise _too_large(payload)
+    _check_size(payload)
     return record
 
 
@@ -59,8 +58,7 @@ def encode_json(record: Any) -> bytes:
         raise BadMessage(f"the result is not JSON: {error.__cause__ or error}") from None
     if b"null" in payload:
         _check_finite(record)
-    if len(payload) > PAYLOAD_LIMIT_BYTES:
-        raise _too_large(payload)
+    _check_size(payload)
     return payload
 
 
@@ -131,8 +129,4 @@ def _check_finite(value: Any) -> None:
 
 def _check_size(payload: bytes | bytearray) -> None:
     if len(payload) > PAYLOAD_LIMIT_BYTES:
-        raise _too_large(payload)
-
-
-def _too_large(payload: bytes | bytearray) -> BadMessage:
-    return BadMessage(f"the message has {len(payload)} bytes, the limit is {PAYLOAD_LIMIT_BYTES}")
+        raise BadMessage(f"the message has {len(payload)} bytes, the limit is {PAYLOAD_LIMIT_BYTES}")

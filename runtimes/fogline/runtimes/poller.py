@@ -84,10 +84,8 @@ class Poller:
                     os.read(self._wake_read, 4096)
                 else:
                     key.data(events)
-            if self._calls:
-                self._run_calls()
-            if self._timers and self._timers[0][0] <= time.monotonic():
-                self._run_timers()
+            self._run_calls()
+            self._run_timers()
 
     def keep_alive(self, interval_s: float) -> None:
         """Promise a turn at least about every `interval_s`, also while user code runs."""

@@ -105,6 +105,7 @@ class Pump:
         stopped = False
         while True:
             self.progressed_at = time.monotonic()
+            self._look_after_connectors()
             if self._deadline is not None and not stopped:
                 stopped = True
                 self._stop_intake()
@@ -133,7 +134,6 @@ class Pump:
         if self._send_unsent():
             return
         if not taking or (not self._run_something() and not self._may_settle()):
-            self._look_after_connectors()
             self._poller.wait(self._idle_s())
 
     def _look_after_connectors(self) -> None:
@@ -203,8 +203,7 @@ class Pump:
         for key, origins in flow.copies.items():
             unsent.append((key, [Item(origin, *_named(messages[origin])) for origin in sorted(origins)]))
         letters = [inlet.letter(messages[origin], failure) for origin, failure in flow.letters.items()]
-        if flow.letters or flow.dropped:
-            _tell(flow)
+        _tell(flow)
         inlet.batches.append(Batch(messages, flow.tallies, unsent, letters))
         if letters:
             inlet.keep_letters()

@@ -117,9 +117,6 @@ class EnvelopeSource(_Wrapped, Source):
         self._source.bind()
 
     def take(self, max_messages: int, timeout_s: float) -> list[Message]:
-        """What was not taken when the connection was lost is forgotten: its envelope comes again."""
-        if self._records and not self.connected:
-            self._records.clear()
         wait_s = 0.0 if self._records else timeout_s
         while len(self._records) < max_messages and (envelopes := self._source.take(1, wait_s)):
             self._open(envelopes[0])
@@ -148,6 +145,8 @@ class EnvelopeSource(_Wrapped, Source):
             records = [(envelope.id, envelope.payload)]
         if not records:
             self._source.ack([envelope])
+        if self._records and self._records[-1].connection != envelope.connection:
+            self._records.clear()  # of an earlier connection: what was not taken comes again with its envelope
         opened = _Opened(envelope, len(records))
         self._records.extend(
             Message(payload, ident, envelope.connection, envelope.redelivered, opened, envelope.arrived_at)

@@ -106,6 +106,8 @@ class Link:
         self._up_since = 0.0
         self._evictions = 0
         self._attempt = 0
+        self._tick_s = 0.0
+        """Between two looks whether the connection is alive, as the broker wants it."""
         self._watched: tuple[Any, int] = (None, 0)
         """What the poller was told last."""
 
@@ -131,7 +133,6 @@ class Link:
                 self.state = State.CLOSED
                 raise NotConnected(self.error or f"broker {self.place}: no answer")
             self._mend = True
-            self._poller.keep_alive(self._tick_s)
 
     def close(self, timeout_s: float = 1.0) -> None:
         """Say goodbye. A kept session stays with the broker."""
@@ -143,10 +144,6 @@ class Link:
                 self._forget()
                 client.leave(timeout_s)
             self._drop()
-
-    @property
-    def _tick_s(self) -> float:
-        return self.peer.wish.keep_alive_s / 4
 
     # Connecting ---------------------------------------------------------------------------------
 
@@ -208,6 +205,8 @@ class Link:
         self._up_since = time.monotonic()
         if not connack.session_present:
             self._evictions = 0
+        self._tick_s = (connack.keep_alive_s or self.peer.wish.keep_alive_s) / 4
+        self._poller.keep_alive(self._tick_s)
         self._user.on_up(connack.receive_maximum)
         self._poller.call_later(self._tick_s, partial(self._tick, client))
 

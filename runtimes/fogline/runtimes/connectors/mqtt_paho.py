@@ -149,7 +149,8 @@ class PahoConnection:
     def _on_connect(self, _client: Any, _data: Any, flags: Any, reason: Any, properties: Any) -> None:
         self._events += 1
         most = getattr(properties, "ReceiveMaximum", MOST_INFLIGHT)
-        self._user.on_connack(Connack(flags.session_present, reason.value, most))
+        keep_alive_s = getattr(properties, "ServerKeepAlive", None)
+        self._user.on_connack(Connack(flags.session_present, reason.value, most, keep_alive_s))
 
     def _on_disconnect(self, _client: Any, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
         if flags.is_disconnect_packet_from_server:

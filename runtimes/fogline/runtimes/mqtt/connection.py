@@ -124,9 +124,9 @@ class Connection:
         """Queue one PUBACK each, in this order."""
         self._queue([packets.puback(mid) for mid in mids])
 
-    def subscribe(self, topic: str, open_mids: Container[int] = ()) -> int:
+    def subscribe(self, topic: str) -> int:
         """Queue a SUBSCRIBE; returns its packet id."""
-        mid = self._free_mid(open_mids)
+        mid = self._free_mid(())
         self._queue((packets.subscribe(mid, topic, self.version),))
         return mid
 
