@@ -1,4 +1,4 @@
-"""Real parts: tests marked `broker` or `e2e` talk to a real mosquitto.
+"""Real parts: tests marked `broker` or `e2e` talk to a real mosquitto and a real Apache Kafka.
 
 Without one they are skipped with the reason; under CI=true a missing part, and any skip of such a test,
 is a failure: a gate that silently tests less is none.
@@ -7,30 +7,40 @@ is a failure: a gate that silently tests less is none.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from support import kafka as kafka_server
 from support import mosquitto
 
 pytest_plugins = ["pytester"]
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports onnxruntime
 
-REMEDY = "mosquitto is missing: run tests/install-real-parts.sh"
+REMEDY = "{} is missing: run tests/install-real-parts.sh"
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka_server.Kafka]:
+    """One for the whole run, which never goes away: it takes seconds to start. Use topics of your own."""
+    with kafka_server.Kafka(tmp_path_factory.mktemp("kafka")) as server:
+        yield server
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what cannot run here, after `-m` has taken away what is not asked for."""
     real = [item for item in items if _needs_real_parts(item)]
-    if not real or Path(mosquitto.BINARY).exists():
+    missing = ("" if Path(mosquitto.BINARY).exists() else "mosquitto") or kafka_server.missing()
+    if not real or not missing:
         return
+    remedy = REMEDY.format(missing)
     if _on_build_server():
-        raise pytest.UsageError(f"{REMEDY} (under CI=true a real part must be there)")
+        raise pytest.UsageError(f"{remedy} (under CI=true a real part must be there)")
     for item in real:
-        item.add_marker(pytest.mark.skip(reason=REMEDY))
+        item.add_marker(pytest.mark.skip(reason=remedy))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,16 +1,30 @@
 #!/usr/bin/env bash
-# Installs the real parts that the tests talk to: mosquitto, through apt-get. Called by `make test`.
+# Installs the real parts that the tests talk to: mosquitto through apt-get, Apache Kafka through Maven into
+# build/kafka (FOGLINE_KAFKA names another folder of its jars). Called by `make test`.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
+root=$(cd "$(dirname "$0")/.." && pwd)
+jars=${FOGLINE_KAFKA:-$root/build/kafka}
 
-if command -v mosquitto >/dev/null; then
-    exit 0
+missing=()
+command -v mosquitto >/dev/null || missing+=(mosquitto)
+command -v java >/dev/null || missing+=(default-jre-headless)
+if ! compgen -G "$jars/kafka_*.jar" >/dev/null; then
+    command -v mvn >/dev/null || missing+=(maven)
 fi
-if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-    echo "mosquitto is missing and cannot be installed from here; tests with a real broker are skipped." >&2
-    echo "Debian or Ubuntu: sudo apt-get install mosquitto" >&2
-    exit 0
+
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        echo "missing, and not installable from here: ${missing[*]}; tests with real brokers are skipped." >&2
+        echo "Debian or Ubuntu: sudo apt-get install ${missing[*]}" >&2
+        exit 0
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -qq --yes --no-install-recommends "${missing[@]}"
 fi
-export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-apt-get install -qq --yes --no-install-recommends mosquitto
+
+if ! compgen -G "$jars/kafka_*.jar" >/dev/null; then
+    mvn --quiet --batch-mode --file "$root/tests/support/kafka_server/pom.xml" \
+        dependency:copy-dependencies -DoutputDirectory="$jars"
+fi

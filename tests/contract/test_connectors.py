@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 import pytest
 
 from fogline.runtimes.connectors.base import Receipt, Sink, Source
+from fogline.runtimes.connectors.kafka import Kafka as KafkaConnector
+from fogline.runtimes.connectors.kafka import KafkaSource
 from fogline.runtimes.connectors.memory import MemoryQueue, MemorySink, MemorySource
 from fogline.runtimes.connectors.mqtt import Mqtt, MqttSource
 from fogline.runtimes.connectors.mqtt_paho import PahoConnection
 from fogline.runtimes.message import Item, Message
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec
+from support.kafka import Kafka
 from support.mosquitto import Mosquitto
 from support.segments import DEADLINE_S, mqtt_end
 
@@ -76,8 +80,8 @@ class MqttKit(Kit):
     def break_connection(self, source: Source) -> None:
         self.settle(source)
         self.broker.restart()
-        self.until(lambda: not source.connected, "the loss is seen")
-        self.until(lambda: source.connected, "the source is back")
+        until(self.poller, lambda: not source.connected, "the loss is seen")
+        until(self.poller, lambda: source.connected, "the source is back")
 
     def settle(self, source: Source) -> None:
         """Wait until the broker has read all acknowledgements: one that dies earlier may lose them."""
@@ -89,23 +93,62 @@ class MqttKit(Kit):
             else:
                 client.ping()
             source._link.flush()
-        self.until(lambda: not _pinging(client), "the broker answers a ping")
+        until(self.poller, lambda: not _pinging(client), "the broker answers a ping")
 
-    def until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < deadline, what
-            self.poller.wait(0.05)
+
+class KafkaKit(Kit):
+    """One server for the whole run; every kit has a topic of its own."""
+
+    def __init__(self, poller: Poller, server: Kafka, client: str) -> None:
+        super().__init__(poller)
+        self._kafka = KafkaConnector()
+        self._options = {"server": "127.0.0.1", "port": server.port, "topic": uuid.uuid4().hex, "client": client}
+
+    def source(self) -> Source:
+        ident = f"r.{self._options['topic']}"
+        end = EndpointSpec("q", "reader", "kafka", self._options, f"{ident}.0", group=ident)
+        return self._kafka.source(end, self.poller, WINDOW)
+
+    def sink(self) -> Sink:
+        return self._kafka.sink(EndpointSpec("q", "writer", "kafka", self._options, "w"), self.poller)
+
+    def break_connection(self, source: Source) -> None:
+        """What a lost connection does at worst: the partitions are taken away, and come again."""
+        assert isinstance(source, KafkaSource)
+        with self.poller.lock:
+            source._reader.commit_now(source._places(tuple(source._done)), DEADLINE_S)
+            assigned = source._assignments
+            source._reader.close()
+            source._reader.open()
+            source._reader.subscribe()
+        until(self.poller, lambda: source._assignments > assigned, "the partitions are back")
+
+
+def until(poller: Poller, condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        poller.wait(0.05)
 
 
 def _pinging(client: Any) -> bool:
     return bool(client._client._ping_t if isinstance(client, PahoConnection) else client.pinging)
 
 
-@pytest.fixture(params=["memory", *(pytest.param(client, marks=pytest.mark.broker) for client in ("lean", "paho"))])
+REAL = ("lean", "paho", "confluent", "python")
+
+
+@pytest.fixture(params=["memory", *(pytest.param(client, marks=pytest.mark.broker) for client in REAL)])
 def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kit]:
     poller = Poller()
-    made: Any = MemoryKit(poller) if request.param == "memory" else MqttKit(poller, tmp_path, request.param)
+    made: Kit
+    match request.param:
+        case "memory":
+            made = MemoryKit(poller)
+        case "lean" | "paho":
+            made = MqttKit(poller, tmp_path, request.param)
+        case client:
+            made = KafkaKit(poller, request.getfixturevalue("kafka"), client)
     yield made
     for each in made.made:
         each.close()

@@ -187,7 +187,7 @@ class StageGraph:
         for output in node.outputs:
             index = output.format_index
             passed = [
-                Item(item.origin, f"{item.id}/{node.name}/{number}", encoded[index])
+                Item(item.origin, f"{item.id}/{node.name}/{number}", encoded[index], item.carried)
                 for item, outcome in zip(step.items, step.outcomes, strict=True)
                 if type(outcome) is list
                 for number, encoded in enumerate(outcome)

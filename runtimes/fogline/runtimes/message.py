@@ -8,6 +8,23 @@ from typing import Any, NamedTuple
 
 ID_PROPERTY = "fogline-id"
 """Name under which a message's id travels in the broker's metadata."""
+TIME_PROPERTY = "fogline-time"
+"""The same for the time its origin entered: milliseconds since 1970, in decimal."""
+TRACE_PROPERTY = "traceparent"
+"""The same for the trace it belongs to, handed on as it came (W3C Trace Context, section 3.2)."""
+
+
+class Carried(NamedTuple):
+    """What every record that is made of a message takes along."""
+
+    key: bytes | None = None
+    """Kafka's: records of one key stay in order."""
+    time_ms: int = 0
+    """When the origin entered: as its writer or broker says, else when it was read. 0: not known."""
+    traceparent: str = ""
+
+
+NOTHING = Carried()
 
 
 @dataclass(slots=True)
@@ -23,6 +40,7 @@ class Message:
     """What the source needs to acknowledge it; nobody else looks inside. None: needs none."""
     arrived_at: float
     """`time.monotonic()` when it was read from the socket."""
+    carried: Carried = NOTHING
 
 
 class Item(NamedTuple):
@@ -33,6 +51,7 @@ class Item(NamedTuple):
     """Place of the input message in its batch."""
     id: str
     payload: bytes
+    carried: Carried = NOTHING
 
 
 def content_id(topic: str, payload: bytes) -> str:

@@ -201,7 +201,7 @@ class Pump:
             self.finish(FINISH_S)
         unsent = collections.deque([(key, items) for key, items in flow.outputs.items() if items])
         for key, origins in flow.copies.items():
-            unsent.append((key, [Item(origin, *_named(messages[origin])) for origin in sorted(origins)]))
+            unsent.append((key, [_item(origin, messages[origin]) for origin in sorted(origins)]))
         letters = [inlet.letter(messages[origin], failure) for origin, failure in flow.letters.items()]
         _tell(flow)
         inlet.batches.append(Batch(messages, flow.tallies, unsent, letters))
@@ -277,11 +277,11 @@ class Pump:
 
 
 def _items(messages: Sequence[Message]) -> list[Item]:
-    return [Item(origin, message.id, message.payload) for origin, message in enumerate(messages)]
+    return [_item(origin, message) for origin, message in enumerate(messages)]
 
 
-def _named(message: Message) -> tuple[str, bytes]:
-    return message.id, message.payload
+def _item(origin: int, message: Message) -> Item:
+    return Item(origin, message.id, message.payload, message.carried)
 
 
 def _tell(flow: Flow) -> None:

@@ -134,6 +134,7 @@ class Connector(Protocol):
         """Reach the broker under a name of its own, leaving nothing behind. Raises NotConnected."""
         ...
 
-    def release(self, endpoint: EndpointSpec) -> None:
-        """End the reader's session: what it had collected is gone. Raises NotConnected."""
+    def release(self, endpoint: EndpointSpec) -> int:
+        """End the reader's session: what it had collected is gone. Returns how many messages that were, at
+        least. Raises NotConnected."""
         ...

@@ -180,5 +180,5 @@ class Enveloped:
     def check(self, endpoint: EndpointSpec) -> None:
         self._inner.check(endpoint)
 
-    def release(self, endpoint: EndpointSpec) -> None:
-        self._inner.release(endpoint)
+    def release(self, endpoint: EndpointSpec) -> int:
+        return self._inner.release(endpoint)

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from fogline.runtimes import options
 from fogline.runtimes.connectors.backoff import LONGEST_S, Delays
 from fogline.runtimes.connectors.base import Connector, Receipt, Sink, Source
+from fogline.runtimes.connectors.leftovers import taken_out
 from fogline.runtimes.connectors.mqtt_link import Link, MakeClient
 from fogline.runtimes.errors import NotConnected, StageUnusable
 from fogline.runtimes.message import ID_PROPERTY, Item, Message, content_id
@@ -285,8 +286,10 @@ class Mqtt:
         name = f"{endpoint.client_id}.check.{uuid.uuid4().hex[:8]}"
         self._visit(dataclasses.replace(endpoint, client_id=name))
 
-    def release(self, endpoint: EndpointSpec) -> None:
+    def release(self, endpoint: EndpointSpec) -> int:
+        left = taken_out(lambda poller, window: self.source(endpoint, poller, window))
         self._visit(endpoint)
+        return left
 
     def _visit(self, endpoint: EndpointSpec) -> None:
         """Connect with a clean start and no session of one's own, and leave."""

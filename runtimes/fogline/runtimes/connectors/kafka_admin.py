@@ -1,0 +1,94 @@
+"""Administration of Kafka through kafka-python, also of what librdkafka does not offer: a static member leaves its
+group only when it is removed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from kafka import KafkaAdminClient
+from kafka.admin import MemberToRemove, NewTopic
+from kafka.errors import GroupIdNotFoundError, KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+
+from fogline.runtimes.connectors.kafka_client import MAX_MESSAGE_BYTES, OPEN_TIMEOUT_S, Wish, no_topic
+from fogline.runtimes.errors import NotConnected
+
+logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it complains of is said by the connector, once
+
+
+def end_reader(wish: Wish) -> int:
+    """Remove the member; when it was the last one, the group with its offsets. Returns how many records were not
+    committed. Raises NotConnected."""
+    admin = said_of(wish, lambda: KafkaAdminClient(**settings(wish)))
+    try:
+        left = _behind(admin, wish)
+        admin.remove_group_members(wish.group, [MemberToRemove(group_instance_id=wish.client_id)])
+        admin.delete_groups([wish.group])
+    except GroupIdNotFoundError:
+        return 0
+    except KafkaError as error:
+        raise NotConnected(words(wish, error)) from None
+    finally:
+        admin.close()
+    return left
+
+
+def _behind(admin: Any, wish: Wish) -> int:
+    offsets = admin.list_group_offsets({wish.group: None})[wish.group]
+    places = [place for place in offsets if place.topic == wish.topic]
+    ends = admin.list_partition_offsets(dict.fromkeys(places, -1)) if places else {}
+    return sum(max(0, ends[place].offset - offsets[place].offset) for place in places)
+
+
+def find_topic(wish: Wish, *, create: bool) -> None:
+    admin = said_of(wish, lambda: KafkaAdminClient(**settings(wish)))
+    try:
+        found = admin.describe_topics([wish.topic])[0]
+        if not found["error_code"]:
+            return
+        if found["error_code"] != UnknownTopicOrPartitionError.errno:
+            raise NotConnected(words(wish, f"topic {wish.topic}: error {found['error_code']}"))
+        if not wish.create:
+            raise NotConnected(words(wish, f"topic {wish.topic}: {no_topic(wish)}"))
+        if create:
+            config = {"max.message.bytes": str(MAX_MESSAGE_BYTES)}
+            admin.create_topics([NewTopic(wish.topic, wish.partitions, -1, topic_configs=config)])
+            admin.wait_for_topics([wish.topic])
+    except TopicAlreadyExistsError:
+        return
+    except KafkaError as error:
+        raise NotConnected(words(wish, f"topic {wish.topic}: {error}")) from None
+    finally:
+        admin.close()
+
+
+def settings(wish: Wish) -> dict[str, Any]:
+    login = wish.login
+    tls, user = login.get("tls"), login.get("username")
+    found: dict[str, Any] = {
+        "bootstrap_servers": wish.server,
+        "client_id": wish.client_id,
+        "security_protocol": f"{'SASL_' if user else ''}{'SSL' if tls else 'PLAINTEXT'}",
+        "bootstrap_timeout_ms": int(OPEN_TIMEOUT_S * 1000),
+        "reconnect_backoff_ms": 200,
+        "reconnect_backoff_max_ms": 5000,
+    }
+    if user:
+        found |= {
+            "sasl_mechanism": login.get("mechanism") or "PLAIN",
+            "sasl_plain_username": user,
+            "sasl_plain_password": login.get("password") or "",
+        }
+    return found
+
+
+def said_of(wish: Wish, make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except KafkaError as error:
+        raise NotConnected(words(wish, error)) from None
+
+
+def words(wish: Wish, error: object) -> str:
+    return f"kafka {wish.server}: {error or type(error).__name__}"

@@ -1,0 +1,214 @@
+"""What the connector needs of a Kafka client library, and what such a client tells it.
+
+Two libraries do it: confluent-kafka (librdkafka, on the hot path) and kafka-python, where that has no wheel. None of
+their calls waits but for `open` and `close`; what they have to say is said inside `fetch` and `serve`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from fogline.runtimes.message import ID_PROPERTY, TIME_PROPERTY, TRACE_PROPERTY, Carried, Item
+
+OPEN_TIMEOUT_S = 5.0
+SESSION_TIMEOUT_MS = 15_000
+"""After how long the partitions of a member that is gone without a word go to the others."""
+MAX_MESSAGE_BYTES = (1024 + 64) * 1024
+TRANSACTION_TIMEOUT_MS = 60_000
+
+Headers = Sequence[tuple[str, bytes]]
+"""Names and values of one record, in order."""
+_OURS = {ID_PROPERTY, TIME_PROPERTY, TRACE_PROPERTY}
+
+
+class Fetched(NamedTuple):
+    """One record of a partition."""
+
+    topic: str
+    partition: int
+    offset: int
+    payload: bytes
+    key: bytes | None
+    time_ms: int
+    headers: Headers
+
+
+class Place(NamedTuple):
+    """How far a group is with a partition."""
+
+    offset: int
+    """To go on from; -1: nothing is committed, or it is not known."""
+    seen: int = -1
+    """The offset after the highest that had been fetched by then: what comes below it comes again."""
+
+    @property
+    def metadata(self) -> str:
+        """How it is kept with the committed offset."""
+        return f"seen {self.seen}"
+
+
+NOWHERE = Place(-1)
+
+
+def place_of(offset: int, metadata: str | None) -> Place:
+    """What `metadata` says beside a committed offset, whoever committed it."""
+    word, _, number = (metadata or "").partition(" ")
+    return Place(offset, int(number) if word == "seen" and number.isdigit() else -1) if offset >= 0 else NOWHERE
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How to reach the brokers, and as whom."""
+
+    server: str
+    """HOST:PORT, or several with commas."""
+    topic: str
+    client_id: str
+    group: str = ""
+    """Of a reader."""
+    latest: bool = False
+    """A group without offsets begins at the end, not at the beginning."""
+    create: bool = True
+    partitions: int = 1
+    """Of a topic that is created."""
+    transactional_id: str = ""
+    login: Mapping[str, Any] = field(default_factory=dict)
+    """`username`, `password`, `mechanism` and `tls`, as far as given."""
+
+
+class ReaderUser(Protocol):
+    """Called inside `Reader.fetch`."""
+
+    def on_assigned(self, partitions: Mapping[int, Place]) -> None:
+        """Partition -> what is committed: it is read from there."""
+        ...
+
+    def on_revoked(self, partitions: Sequence[int]) -> None:
+        """These go to another member when the call returns: what is done is committed here."""
+        ...
+
+    def on_lost(self, partitions: Sequence[int]) -> None:
+        """These have gone already: nothing of them can be committed."""
+        ...
+
+    def on_fenced(self) -> None:
+        """Another client reads under this name; nothing comes any more."""
+        ...
+
+
+class Reader(Protocol):
+    """One member of a consumer group."""
+
+    @property
+    def error(self) -> str:
+        """Empty while it is connected."""
+        ...
+
+    @property
+    def lag(self) -> int | None:
+        """How many records of its partitions are not committed yet; None: not known."""
+        ...
+
+    def open(self) -> None:
+        """Reach a broker and find the topic, or create it. Raises NotConnected."""
+        ...
+
+    def subscribe(self) -> None: ...
+
+    def fetch(self, limit: int) -> list[Fetched]:
+        """Up to `limit` records that are here already; 0: only serve."""
+        ...
+
+    def commit(self, places: Mapping[int, Place]) -> None:
+        """Partition -> how far it is done. The latest wins; a failure is tried again."""
+        ...
+
+    def commit_now(self, places: Mapping[int, Place], timeout_s: float) -> None:
+        """The same, and wait for it; what cannot be committed comes again."""
+        ...
+
+    def pause(self, paused: bool) -> None:
+        """Bring nothing more, and stay a member."""
+        ...
+
+    def lowest(self, partition: int) -> int:
+        """The first offset that the broker still has."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Writer(Protocol):
+    """An idempotent producer."""
+
+    @property
+    def error(self) -> str:
+        """Empty while it is connected."""
+        ...
+
+    @property
+    def fatal(self) -> str:
+        """Not empty: it is of no use any more; close it, and make another one."""
+        ...
+
+    def open(self) -> None:
+        """Reach a broker and find the topic, or create it. Raises NotConnected."""
+        ...
+
+    def send(self, item: Item, delivered: Callable[[Any, Any], None]) -> bool:
+        """Begin to send a record. `delivered(error, _)` is called once, inside a later call: with None when the
+        broker has it. False: no room now."""
+        ...
+
+    def serve(self) -> None:
+        """Tell what was delivered."""
+        ...
+
+    def close(self, timeout_s: float) -> None:
+        """Wait so long for what is open; the rest is reported as failed."""
+        ...
+
+
+class Client(Protocol):
+    """A library."""
+
+    def reader(self, wish: Wish, user: ReaderUser) -> Reader: ...
+
+    def writer(self, wish: Wish) -> Writer: ...
+
+    def visit(self, wish: Wish) -> None:
+        """Reach a broker and find the topic, or that it may be created. Raises NotConnected."""
+        ...
+
+
+def no_topic(wish: Wish) -> str:
+    """The sentence for a topic that is not there and must not be made."""
+    return 'it does not exist, and "create": false keeps it from being made'
+
+
+def headers_of(item: Item) -> list[tuple[str, str | bytes | None]]:
+    """What travels beside the payload."""
+    carried = item.carried
+    headers: list[tuple[str, str | bytes | None]] = [(ID_PROPERTY, item.id.encode())]
+    if carried.time_ms:
+        headers.append((TIME_PROPERTY, b"%d" % carried.time_ms))
+    if carried.traceparent:
+        headers.append((TRACE_PROPERTY, carried.traceparent.encode()))
+    return headers
+
+
+def carried_by(fetched: Fetched) -> tuple[str, Carried]:
+    """The id of a record, and what it carries: from its headers, else from its place and time."""
+    found = {name: value for name, value in fetched.headers if name in _OURS}
+    ident = found.get(ID_PROPERTY)
+    time_ms = found.get(TIME_PROPERTY, b"")
+    return (
+        ident.decode(errors="replace") if ident else f"{fetched.topic}/{fetched.partition}/{fetched.offset}",
+        Carried(
+            fetched.key,
+            int(time_ms) if time_ms.isdigit() else fetched.time_ms,
+            found.get(TRACE_PROPERTY, b"").decode(errors="replace"),
+        ),
+    )

@@ -1,0 +1,83 @@
+"""Kafka through confluent-kafka (librdkafka), whose threads are outside the interpreter: 3-4 us a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from fogline.runtimes.connectors.kafka_client import MAX_MESSAGE_BYTES, Reader, ReaderUser, Wish, Writer, headers_of
+from fogline.runtimes.connectors.kafka_confluent_reader import ConfluentReader
+from fogline.runtimes.connectors.kafka_handle import Handle
+from fogline.runtimes.message import Item
+
+
+class ConfluentWriter(Handle):
+    def __init__(self, wish: Wish) -> None:
+        super().__init__(wish)
+        self._producer: Producer | None = None
+
+    @property
+    def error(self) -> str:
+        words = self.down or self.fatal
+        return f"kafka {self.wish.server}: {words}" if words else ""
+
+    def open(self) -> None:
+        if self._producer is None:
+            self._producer = Producer(self._settings())
+        self.find_topic(self._producer, self.serve, create=True)
+
+    def send(self, item: Item, delivered: Callable[[Any, Any], None]) -> bool:
+        assert self._producer is not None
+        try:
+            self._producer.produce(
+                self.wish.topic, item.payload, item.carried.key, headers=headers_of(item), on_delivery=delivered
+            )
+        except BufferError:
+            return False
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError._QUEUE_FULL:
+                return False
+            delivered(error.args[0], None)
+        return True
+
+    def serve(self) -> None:
+        assert self._producer is not None
+        self._producer.poll(0)
+
+    def close(self, timeout_s: float) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.flush(timeout_s)
+            producer.purge()
+            producer.poll(0)
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            **self.settings(),
+            "enable.idempotence": True,
+            "linger.ms": 1,
+            "message.timeout.ms": 0,
+            "message.max.bytes": MAX_MESSAGE_BYTES,
+            "partitioner": "murmur2_random",
+        }
+
+
+class Confluent:
+    """The library, as the connector knows it."""
+
+    def reader(self, wish: Wish, user: ReaderUser) -> Reader:
+        return ConfluentReader(wish, user)
+
+    def writer(self, wish: Wish) -> Writer:
+        return ConfluentWriter(wish)
+
+    def visit(self, wish: Wish) -> None:
+        handle = Handle(wish)
+        admin = AdminClient({**handle.settings(), "statistics.interval.ms": 0})
+        handle.find_topic(admin, lambda: admin.poll(0), create=False)
+
+
+client = Confluent()
