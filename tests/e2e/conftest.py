@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.cluster import LAYERS, Cluster, cluster
+from support.kafka import Kafka
 from support.mosquitto import QUIET, Mosquitto
 
 
@@ -22,6 +23,13 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 def quiet_broker(tmp_path: Path) -> Iterator[Mosquitto]:
     """The same, for many records: it logs no packets."""
     with Mosquitto(tmp_path / "broker", extra=QUIET) as running:
+        yield running
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[Kafka]:
+    """A Kafka of this test's own, to be stopped and killed."""
+    with Kafka(tmp_path / "kafka") as running:
         yield running
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.cluster import Cluster
+from support.kafka import Kafka
 from support.mosquitto import Mosquitto
 from support.results import pipelines
 from support.results.faults import Wish, schedule, seed
@@ -44,5 +45,33 @@ def test_nothing_is_lost_when_stages_agent_broker_and_coordinator_go_down(
         schedule(seed(), WISH),
     )
     verdict = trial.run(fleet, {"broker": quiet_broker})
+    print(verdict)
+    assert verdict.holds, verdict
+
+
+MIXED = Wish(
+    from_s=1.0,
+    to_s=6.0,
+    stage_kills={"b": 2, "c": 1},
+    broker_stops={"broker": 1, "kafka": 1},
+)
+
+
+def test_nothing_is_lost_from_mqtt_to_kafka_when_stages_and_both_brokers_go_down(
+    tmp_path: Path, quiet_broker: Mosquitto, own_kafka: Kafka, fleet: Cluster
+) -> None:
+    fleet.coord("submit", str(pipelines.mixed(tmp_path, quiet_broker.port, own_kafka.port)))
+    trial = Trial(
+        "numbered",
+        pipelines.STAGES,
+        Queue("broker", "numbered/1"),
+        Queue("kafka", "numbered.4"),
+        RECORDS,
+        RATE,
+        pipelines.payload,
+        pipelines.through(pipelines.STAGES),
+        schedule(seed(), MIXED),
+    )
+    verdict = trial.run(fleet, {"broker": quiet_broker, "kafka": own_kafka})
     print(verdict)
     assert verdict.holds, verdict

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from support.cluster import Cluster, wait_for
+from support.kafka import Kafka
 from support.mosquitto import Mosquitto
 from support.results.faults import Fault, Kind
 from support.results.ledger import Outcome
@@ -30,7 +31,7 @@ class Targets:
     """What can be hit."""
 
     cluster: Cluster
-    brokers: Mapping[str, Mosquitto]
+    brokers: Mapping[str, Mosquitto | Kafka]
     watch: Watch
     insist: bool = True
     """A kill waits until its process has something in hand, and is repeated when nothing came again."""

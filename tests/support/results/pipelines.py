@@ -76,6 +76,16 @@ def three_linked(folder: Path, port: int) -> Path:
     return write_json(path, document)
 
 
+def mixed(folder: Path, mqtt_port: int, kafka_port: int) -> Path:
+    """The same over two queues of MQTT, then two of Kafka."""
+    path = three_stages(folder, mqtt_port)
+    document = json.loads(path.read_text())
+    for number in (3, 4):
+        props = {"server": "127.0.0.1", "port": kafka_port, "topic": f"numbered.{number}"}
+        document["queues"][f"q{number}"] = {"connector": "kafka", "props": props}
+    return write_json(path, document)
+
+
 def one_stage(folder: Path, ports: tuple[int, int], *, work: str = "pass", **stage: Any) -> Path:
     """a alone, from `q1` at one port to `q2` at another."""
     return chain(folder, ports, works={"a": work}, **stage)

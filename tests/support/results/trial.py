@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from support.cluster import Cluster, wait_for
+from support.kafka import Kafka
 from support.mosquitto import Mosquitto
 from support.results.collector import Collector
 from support.results.faults import Fault, Kind
@@ -25,6 +26,9 @@ QUIET_S = 2.0
 """Nothing came for so long, after the last record: nothing more comes."""
 WINDOW = 512
 """Messages a stage may have unacknowledged: twice `max-size`."""
+
+
+Broker = Mosquitto | Kafka
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,12 @@ class Trial:
     after_load: Callable[[], None] = lambda: None
     """Done when the load is confirmed and the faults are over, before the last record is sent."""
 
-    def run(self, cluster: Cluster, brokers: dict[str, Mosquitto]) -> Verdict:
+    def run(self, cluster: Cluster, brokers: Mapping[str, Broker]) -> Verdict:
         """Load, faults, wait, judge."""
         watch = Watch(cluster.folder, changing=self.changing)
         enters, leaves = brokers[self.enters.broker], brokers[self.leaves.broker]
         targets = Targets(cluster, brokers, watch, self.insist)
-        with Collector(leaves.port, self.leaves.topic) as collector, watch:
+        with _collector(leaves, self.leaves.topic) as collector, watch:
             with (
                 Injector(targets, self.faults) as injector,
                 Producer(enters.port, self.enters.topic, self.make, self.records, self.rate) as producer,
@@ -141,3 +145,11 @@ class Trial:
         kills = self.crashes + sum(fault.kind is Kind.KILL_STAGE for fault in self.faults)
         stops = sum(fault.kind is Kind.STOP_BROKER for fault in self.faults)
         return WINDOW * kills + stops * (2 * WINDOW * len(self.stages) + 2000)
+
+
+def _collector(broker: Broker, topic: str) -> Collector:
+    if isinstance(broker, Mosquitto):
+        return Collector(broker.port, topic)
+    from support.results.kafka_ends import KafkaCollector
+
+    return KafkaCollector(broker.server, topic)

@@ -14,17 +14,18 @@ from fogline.runtimes.options import CONNECTORS, FRAMEWORKS
 from fogline.wire.channel import split_address
 
 # Only top-level names: looking for `a.b` would import `a`.
-_LIBRARIES = {
-    "code": "json",
-    "onnx": "onnxruntime",
-    "sklearn": "sklearn",
-    "tensorflow": "tensorflow",
-    "tflite": "ai_edge_litert",
-    "mqtt": "paho",
-    "kafka": "confluent_kafka",
-    "websocket": "websockets",
-    "file": "json",
+_LIBRARIES: Mapping[str, tuple[str, ...]] = {
+    "code": ("json",),
+    "onnx": ("onnxruntime",),
+    "sklearn": ("sklearn",),
+    "tensorflow": ("tensorflow",),
+    "tflite": ("ai_edge_litert",),
+    "mqtt": ("json",),
+    "kafka": ("confluent_kafka", "kafka"),
+    "websocket": ("websockets",),
+    "file": ("json",),
 }
+"""Framework or connector -> the libraries of which one is enough."""
 
 
 @dataclass(frozen=True)
@@ -101,4 +102,4 @@ def _own_address(coordinator: str) -> str:
 
 def _installed(table: Mapping[str, object]) -> tuple[str, ...]:
     offered = [name for name, options in table.items() if options is not None]
-    return tuple(name for name in offered if importlib.util.find_spec(_LIBRARIES[name]) is not None)
+    return tuple(name for name in offered if any(map(importlib.util.find_spec, _LIBRARIES[name])))

@@ -19,6 +19,7 @@ NODE_FACTS = ("layer", "os", "hostname", "architecture")
 """What `constraints.node` may name besides labels."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TOPIC_LIMIT_BYTES = 65535
+_KAFKA_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
 
 def check(document: Document, broken: Set[str] = frozenset()) -> list[Problem]:
@@ -130,6 +131,9 @@ def _topics(document: Document) -> Iterator[Problem]:
             continue
         if queue.connector == "mqtt":
             yield from _mqtt_topic(topic, place, written.get(name))
+        if queue.connector == "kafka" and (not _KAFKA_TOPIC.fullmatch(topic) or topic in {".", ".."}):
+            message = f"{quoted(topic)} cannot be a topic of Kafka"
+            yield error(place, message, "letters, digits, '.', '_' and '-', at most 249 of them, for example plant.raw")
         props = defaults(CONNECTORS.get(queue.connector) or (), queue.props)
         address = tuple(repr(each) for each in (queue.connector, props.get("server"), props.get("port"), topic))
         if address in first:

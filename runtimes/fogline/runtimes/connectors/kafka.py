@@ -10,7 +10,7 @@ over, and whoever has the partition now gets the record again. The pump acknowle
 acknowledged offset of a partition is the end of its contiguous prefix.
 
 Kafka does not say that a record comes again; how far a reader had fetched is kept with its committed offset, so that
-`redelivered` is right but for the last tenth of a second before a crash. A reader is a static
+`redelivered` is right but for what came since the last commit. A reader is a static
 member (KIP-345) under its client id: a process that was killed and started again has its partitions back at once,
 and a second one under the same name fences the first.
 """
@@ -41,7 +41,7 @@ log = logging.getLogger("fogline.kafka")
 BIND_TIMEOUT_S = 20.0
 CLOSE_TIMEOUT_S = 1.0
 COMMIT_S = 0.1
-"""How long a finished record may wait for its commit."""
+"""How long a finished record may wait for its commit; once more as long for one that says what was fetched since."""
 PAUSE_S = 1.0
 """After how long with a full window the partitions are paused: the client must be called all the same."""
 
@@ -167,9 +167,6 @@ class KafkaSource(Source):
 
     def _turn(self) -> bool:
         """Whether something happened."""
-        if self._commit_at and time.monotonic() >= self._commit_at:
-            self._commit_at = 0.0
-            self._reader.commit(self._places(tuple(self._done)))
         return self._fetch() > 0
 
     def _places(self, partitions: Sequence[int]) -> dict[int, Place]:
@@ -181,14 +178,15 @@ class KafkaSource(Source):
     def _fetch(self) -> int:
         if not self._bound or self.failure is not None:
             return 0
-        room = 0 if self._stopped else self._window - self._out - len(self._arrived)
-        self._press_back(full=room <= 0)
-        if room <= 0 and not self._paused:
-            return 0
-        fetched = self._reader.fetch(max(room, 0))
+        room = 0 if self._stopped else max(0, self._window - self._out - len(self._arrived))
+        self._press_back(full=room == 0)
+        fetched = self._reader.fetch(room) if room or self._paused else []
         now = time.monotonic()
         for record in fetched:
             self._keep(record, now)
+        if self._commit_at and now >= self._commit_at + (0.0 if fetched else COMMIT_S):
+            self._commit_at = 0.0
+            self._reader.commit(self._places(tuple(self._done)))
         return len(fetched)
 
     def _press_back(self, *, full: bool) -> None:
