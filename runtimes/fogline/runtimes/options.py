@@ -17,7 +17,8 @@ class Option:
 
     name: str
     kind: str
-    """`string`, `integer`, `number`, `boolean`, `names` (a string or a list of strings), `object`, `secret`."""
+    """`string`, `integer`, `number`, `boolean`, `names` (a string or a list of strings), `object`, `secret`,
+    `tls` (an object of files)."""
     sentence: str
     example: Any
     default: Any = None
@@ -33,6 +34,13 @@ _FORMAT = Option(
     "format", "string", "How a payload becomes a record.", "json", default="json", choices=("json", "text", "bytes")
 )
 
+_TLS = Option(
+    "tls",
+    "tls",
+    'Transport security: "ca" to check the broker by (this machine\'s own when absent), "cert" and "key" to show it.',
+    {"ca": "/etc/ssl/plant.pem"},
+)
+
 CONNECTORS: Mapping[str, tuple[Option, ...] | None] = {
     "mqtt": (
         Option("server", "string", "Host name or address of the broker.", "localhost", required=True),
@@ -42,7 +50,7 @@ CONNECTORS: Mapping[str, tuple[Option, ...] | None] = {
         _FORMAT,
         Option("username", "string", "Login name.", "edge"),
         Option("password", "secret", "Password of the login, as the name of a secret of the node.", {"secret": "mqtt"}),
-        Option("tls", "object", "Transport security.", {"ca": "ca.pem"}, available=False),
+        _TLS,
         Option("metadata", "string", "Adds topic, time and headers to each record.", "_meta", available=False),
         Option("group", "string", "A reader's name of one's own.", "dashboards", available=False),
         Option("start", "string", "Where a first submit begins to read.", "earliest", available=False),
@@ -78,7 +86,7 @@ CONNECTORS: Mapping[str, tuple[Option, ...] | None] = {
             "SCRAM-SHA-512",
             choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
         ),
-        Option("tls", "object", "Transport security.", {"ca": "ca.pem"}, available=False),
+        _TLS,
         Option("metadata", "string", "Adds topic, time and headers to each record.", "_meta", available=False),
         Option("group", "string", "A reader's consumer group, instead of the one named after its stage.", "dashboards"),
         Option(

@@ -35,13 +35,30 @@ def _endpoint(endpoint: EndpointSpec) -> EndpointSpec:
 
 
 def _value(value: Any) -> Any:
-    if not isinstance(value, dict) or set(value) != {"secret"}:
+    """A secret's value; inside an object, whose parts are files, the path of it."""
+    if not isinstance(value, dict):
         return value
-    name = str(value["secret"])
+    if _is_secret(value):
+        return _read(*_path(value))
+    return {key: str(_checked(*_path(each))) if _is_secret(each) else each for key, each in value.items()}
+
+
+def _is_secret(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) == {"secret"}
+
+
+def _path(secret: dict[str, Any]) -> tuple[Path, str]:
+    name = str(secret["secret"])
     folder = os.environ.get(SECRETS_VARIABLE, "")
     if not _NAME.fullmatch(name) or not folder:
         raise SpecError(f"the secret {name!r} cannot be looked up: no such name, or no folder in {SECRETS_VARIABLE}")
-    return _read(Path(folder) / name, name)
+    return Path(folder) / name, name
+
+
+def _checked(path: Path, name: str) -> Path:
+    """The path of a file that its owner alone may read."""
+    _read(path, name)
+    return path
 
 
 def _read(path: Path, name: str) -> str:

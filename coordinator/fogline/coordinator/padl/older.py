@@ -12,8 +12,16 @@ from fogline.coordinator.padl.problems import pointer_to, quoted
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/]*)/?(.*)", re.DOTALL)
 _AUTHORITY = re.compile(r"(?:(?P<login>.*)@)?(?P<host>\[[^\[\]@/]+\]|[^:@\[\]/\s]+)(?::(?P<port>\d{1,9}))?")
-_CONNECTOR_OF = {"mqtt": "mqtt", "kafka": "kafka", "ws": "websocket", "websocket": "websocket", "file": "file"}
-_PROTECTED = {"mqtts", "wss"}
+_CONNECTOR_OF = {
+    "mqtt": "mqtt",
+    "mqtts": "mqtt",
+    "kafka": "kafka",
+    "ws": "websocket",
+    "websocket": "websocket",
+    "file": "file",
+}
+_PROTECTED: Mapping[str, dict[str, Any]] = {"mqtts": {"port": 8883, "tls": {}}}
+"""Scheme -> what it stands for."""
 _KIND_OF: Mapping[str, tuple[str, str]] = {
     ".onnx": ("onnx", ""),
     ".joblib": ("sklearn", "joblib"),
@@ -46,17 +54,19 @@ def address_of(path: str) -> Address:
     if match is None:
         return Address("file", {"path": path}) if path else Address(message="the path is empty", hint=_example("mqtt"))
     scheme, authority, rest = match[1].lower(), match[2], match[3]
-    if scheme in _PROTECTED:
-        plain = {"mqtts": "mqtt", "wss": "ws"}[scheme]
-        message = f"transport security ('{scheme}://') is not available yet"
-        return Address(message=message, hint=f"use {plain}:// inside a network you trust")
+    if scheme == "wss":
+        message = "transport security ('wss://') is not available yet"
+        return Address(message=message, hint="use ws:// inside a network you trust")
     connector = _CONNECTOR_OF.get(scheme)
     if connector is None:
         known = ", ".join(f"{each}://" for each in _CONNECTOR_OF)
         return Address(message=f"no connector is known for '{scheme}://'", hint=f"known: {known}")
     if connector == "file":
         return Address("file", {"path": "/" + rest})
-    return _network(connector, authority, rest)
+    found = _network(connector, authority, rest)
+    if found.message or scheme not in _PROTECTED:
+        return found
+    return Address(connector, _PROTECTED[scheme] | dict(found.props))
 
 
 def _network(connector: str, authority: str, topic: str) -> Address:

@@ -17,10 +17,14 @@ _PHRASES = {
     "names": "a name or a list of names",
     "object": "an object",
     "secret": 'the name of a secret, {"secret": NAME}',
+    "tls": 'an object of "ca", "cert" and "key", each a PEM file on the node or {"secret": NAME}',
 }
 _QOS_2 = "QoS 2 with manual acknowledgement loses messages over a restart: use 1"
 _REASONS: dict[tuple[str, str | int], str] = {("qos", 2): _QOS_2}
 """(option, value) -> why this value, known to the protocol, is refused."""
+
+
+_TLS_PARTS = {"ca", "cert", "key"}
 
 
 def is_secret(value: Any) -> bool:
@@ -89,7 +93,14 @@ def _is_of_kind(kind: str, value: Any) -> bool:
             return isinstance(value, bool)
         case "object":
             return isinstance(value, dict)
+        case "tls":
+            parts = value.items() if isinstance(value, dict) else [("", "")]
+            return all(key in _TLS_PARTS and _is_file(each) for key, each in parts)
         case "secret":
             return is_secret(value) and isinstance(value["secret"], str) and bool(NAME.fullmatch(value["secret"]))
     names = value if isinstance(value, list) else [value]
     return bool(names) and all(isinstance(each, str) and each for each in names)
+
+
+def _is_file(value: Any) -> bool:
+    return _is_of_kind("secret", value) or (isinstance(value, str) and value.startswith("/"))

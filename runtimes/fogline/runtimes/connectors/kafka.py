@@ -35,6 +35,7 @@ from fogline.runtimes.errors import NotConnected, StageUnusable, Superseded
 from fogline.runtimes.message import Message
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import SUPERSEDED, EndpointSpec
+from fogline.runtimes.tls import tls_of
 
 log = logging.getLogger("fogline.kafka")
 
@@ -258,7 +259,7 @@ def _wish(endpoint: EndpointSpec) -> Wish:
     table = options.CONNECTORS["kafka"]
     assert table is not None
     given = options.defaults(table, endpoint.options)
-    login = {key: given[key] for key in ("username", "password", "mechanism", "tls") if given.get(key)}
+    login = {key: given[key] for key in ("username", "password", "mechanism") if given.get(key)}
     return Wish(
         server=f"{given['server']}:{given['port']}",
         topic=given["topic"],
@@ -268,6 +269,7 @@ def _wish(endpoint: EndpointSpec) -> Wish:
         create=given.get("create", True),
         partitions=given.get("partitions") or 1,
         login=login,
+        tls=tls_of(endpoint),
     )
 
 

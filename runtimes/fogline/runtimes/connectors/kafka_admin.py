@@ -14,7 +14,26 @@ from kafka.errors import GroupIdNotFoundError, KafkaError, TopicAlreadyExistsErr
 from fogline.runtimes.connectors.kafka_client import MAX_MESSAGE_BYTES, OPEN_TIMEOUT_S, Wish, no_topic
 from fogline.runtimes.errors import NotConnected
 
-logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what it complains of is said by the connector, once
+_SAYS_NOTHING = "socket disconnected"
+
+
+class _Overheard(logging.Handler):
+    """Why a connection failed: the library tells its log, and its caller only that it did."""
+
+    words = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name == "kafka.net.connection" and isinstance(record.args, tuple) and record.args:
+            text = str(record.args[-1])
+            if _SAYS_NOTHING not in text or not self.words:
+                self.words = text
+
+
+_overheard = _Overheard(logging.ERROR)
+_log = logging.getLogger("kafka")
+_log.setLevel(logging.ERROR)
+_log.propagate = False  # what it complains of is said by the connector, once
+_log.addHandler(_overheard)
 
 
 def end_reader(wish: Wish) -> int:
@@ -64,8 +83,9 @@ def find_topic(wish: Wish, *, create: bool) -> None:
 
 
 def settings(wish: Wish) -> dict[str, Any]:
-    login = wish.login
-    tls, user = login.get("tls"), login.get("username")
+    """Of the library, for every kind of client."""
+    login, tls = wish.login, wish.tls
+    user = login.get("username")
     found: dict[str, Any] = {
         "bootstrap_servers": wish.server,
         "client_id": wish.client_id,
@@ -74,6 +94,8 @@ def settings(wish: Wish) -> dict[str, Any]:
         "reconnect_backoff_ms": 200,
         "reconnect_backoff_max_ms": 5000,
     }
+    if tls is not None:
+        found["ssl_context"] = tls.context()
     if user:
         found |= {
             "sasl_mechanism": login.get("mechanism") or "PLAIN",
@@ -84,11 +106,14 @@ def settings(wish: Wish) -> dict[str, Any]:
 
 
 def said_of(wish: Wish, make: Callable[[], Any]) -> Any:
+    """What `make` makes. Raises NotConnected with the reason."""
+    _overheard.words = ""
     try:
         return make()
     except KafkaError as error:
-        raise NotConnected(words(wish, error)) from None
+        raise NotConnected(words(wish, _overheard.words or error)) from None
 
 
 def words(wish: Wish, error: object) -> str:
+    """The sentence for what went wrong there."""
     return f"kafka {wish.server}: {error or type(error).__name__}"

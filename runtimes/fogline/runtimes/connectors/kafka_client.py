@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from fogline.runtimes.message import ID_PROPERTY, TIME_PROPERTY, TRACE_PROPERTY, Carried, Item
+from fogline.runtimes.tls import Tls
 
 OPEN_TIMEOUT_S = 5.0
 SESSION_TIMEOUT_MS = 15_000
@@ -75,7 +76,8 @@ class Wish:
     """Of a topic that is created."""
     transactional_id: str = ""
     login: Mapping[str, Any] = field(default_factory=dict)
-    """`username`, `password`, `mechanism` and `tls`, as far as given."""
+    """`username`, `password` and `mechanism`, as far as given."""
+    tls: Tls | None = None
 
 
 class ReaderUser(Protocol):

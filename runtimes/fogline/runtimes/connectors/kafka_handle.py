@@ -41,7 +41,7 @@ class Handle:
             "reconnect.backoff.ms": 200,
             "reconnect.backoff.max.ms": 5000,
             "socket.keepalive.enable": True,
-            **login_settings(self.wish.login),
+            **login_settings(self.wish),
         }
 
     def find_topic(self, client: Any, serve: Callable[[], Any], *, create: bool) -> None:
@@ -97,9 +97,14 @@ class Handle:
     def on_topics(self, topics: Mapping[str, Any]) -> None: ...
 
 
-def login_settings(login: Mapping[str, Any]) -> dict[str, Any]:
-    tls, user = login.get("tls"), login.get("username")
+def login_settings(wish: Wish) -> dict[str, Any]:
+    """Of the library, for what the wish says of login and transport security."""
+    login, tls = wish.login, wish.tls
+    user = login.get("username")
     found = {"security.protocol": f"{'sasl_' if user else ''}{'ssl' if tls else 'plaintext'}"}
+    if tls is not None:
+        files = {"ssl.ca.location": tls.ca, "ssl.certificate.location": tls.cert, "ssl.key.location": tls.key}
+        found |= {key: path for key, path in files.items() if path}
     if user:
         found |= {
             "sasl.mechanisms": login.get("mechanism") or "PLAIN",

@@ -32,6 +32,7 @@ from fogline.runtimes.mqtt.packets import V5, Connect, Publisher, user_property_
 from fogline.runtimes.mqtt.reasons import FAILED, NO_SUBSCRIBERS
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec, SpecError
+from fogline.runtimes.tls import tls_of
 
 log = logging.getLogger("fogline.mqtt")
 
@@ -310,7 +311,8 @@ class Mqtt:
             password=given.get("password") or "",
             **wishes,
         )
-        return Peer(given["server"], given["port"], wish)
+        tls = tls_of(endpoint)
+        return Peer(given["server"], given["port"], wish, tls.context() if tls else None)
 
 
 def _client_of(endpoint: EndpointSpec) -> MakeClient:

@@ -156,7 +156,7 @@ class Link:
     def _connect(self, attempt: int, version: int | None) -> None:
         """In the dialing thread: what blocks, and nothing else."""
         try:
-            client = self._make_client(self.peer, version or probe(self.peer.host, self.peer.port), self)
+            client = self._make_client(self.peer, version or probe(self.peer), self)
             client.dial()
         except (OSError, ValueError) as error:
             words = getattr(error, "strerror", None) or str(error)

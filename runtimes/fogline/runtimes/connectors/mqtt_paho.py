@@ -48,6 +48,8 @@ class PahoConnection:
         )
         if wish.username:
             self._client.username_pw_set(wish.username, wish.password or None)
+        if peer.tls is not None:
+            self._client.tls_set_context(peer.tls)
         self._client.suppress_exceptions = False
         self._client.connect_timeout = CONNECT_TIMEOUT_S
         self._client.max_inflight_messages_set(0)

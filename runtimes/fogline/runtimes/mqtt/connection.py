@@ -11,6 +11,7 @@ import collections
 import logging
 import select
 import socket
+import ssl
 import time
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ log = logging.getLogger("fogline.mqtt")
 CONNECT_TIMEOUT_S = 5.0
 JOINED_BYTES = 64 * 1024
 RECEIVED_BYTES = 64 * 1024
+"""More than a record of TLS holds, so that none is left half-read inside the library."""
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,19 @@ class Peer:
     host: str
     port: int
     wish: Connect
+    tls: ssl.SSLContext | None = None
+
+    def dialed(self) -> socket.socket:
+        """A connection to the broker; blocks. Raises OSError."""
+        sock = socket.create_connection((self.host, self.port), CONNECT_TIMEOUT_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.tls is None:
+            return sock
+        try:
+            return self.tls.wrap_socket(sock, server_hostname=self.host)
+        except OSError as error:
+            sock.close()
+            raise OSError(0, f"the TLS handshake failed: {words_of(error)}") from None
 
 
 class User(Protocol):
@@ -79,8 +95,7 @@ class Connection:
     def dial(self) -> None:
         """Look up, connect and queue CONNECT; blocks. Raises OSError or ValueError."""
         self._queue((self.peer.wish.to_bytes(self.version),))
-        sock = socket.create_connection((self.peer.host, self.peer.port), CONNECT_TIMEOUT_S)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock = self.peer.dialed()
         sock.setblocking(False)
         self.sock = sock
 
@@ -156,10 +171,10 @@ class Connection:
                 self._heard_at = time.monotonic()
                 emptied = len(data) < RECEIVED_BYTES
                 decoder.feed(data)
-        except BlockingIOError:
+        except _NOT_NOW:
             return
         except (OSError, Malformed) as error:
-            self._over(f"sent {error}" if isinstance(error, Malformed) else error.strerror or str(error))
+            self._over(f"sent {error}" if isinstance(error, Malformed) else words_of(error))
 
     def write(self) -> None:
         """Write what is queued, as far as the socket takes it."""
@@ -167,7 +182,7 @@ class Connection:
             if self.sock is not None:
                 self._send(self.sock)
         except OSError as error:
-            self._over(error.strerror or str(error))
+            self._over(words_of(error))
 
     def tick(self) -> None:
         """Keep the connection alive, and find out that it is not; to be called every quarter of the keep-alive.
@@ -231,7 +246,7 @@ class Connection:
             piece = self.unsent[0]
             try:
                 sent = sock.send(piece)
-            except BlockingIOError:
+            except _NOT_NOW:
                 return
             self._sent_at = time.monotonic()
             if sent < len(piece):
@@ -244,16 +259,28 @@ class Connection:
         self._user.on_lost(words)
 
 
-def probe(host: str, port: int) -> int:
+def words_of(error: OSError) -> str:
+    """What the operating system or the TLS library says, without numbers and source lines."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    return error.strerror or str(error)
+
+
+def probe(peer: Peer) -> int:
     """Which version the broker speaks, asked with the barest CONNECT; blocks. Raises OSError.
 
     A broker of 3.1.1 (amqtt) that is sent version 5 with properties takes them for a long client id and waits
     for the rest for ever; without properties it refuses, or hangs up, which is an answer too.
     """
-    with socket.create_connection((host, port), CONNECT_TIMEOUT_S) as sock:
+    with peer.dialed() as sock:
         sock.sendall(packets.BARE_CONNECT)
         try:
-            answer = sock.recv(4, socket.MSG_WAITALL)
+            answer = received = sock.recv(4)
+            while received and len(answer) < 4:
+                received = sock.recv(4 - len(answer))
+                answer += received
         except ConnectionResetError:
             answer = b""
         if not answer or answer[-1] in (0x01, reasons.UNSUPPORTED_VERSION):
