@@ -71,9 +71,17 @@ def _when(properties: Mapping[str, Any], table: tuple[Option, ...]) -> dict[str,
     }
 
 
+_FILE: Mapping[str, Any] = {
+    "anyOf": [{"type": "string", "pattern": "^/"}, {"type": "object", "required": ["secret"], "maxProperties": 1}]
+}
 _KINDS: Mapping[str, dict[str, Any]] = {
     "names": {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1}]},
     "object": {"type": "object"},
+    "tls": {
+        "type": "object",
+        "properties": dict.fromkeys(("ca", "cert", "key"), _FILE),
+        "additionalProperties": False,
+    },
     "secret": {"type": "object", "required": ["secret"], "maxProperties": 1},
 }
 
@@ -90,4 +98,6 @@ def _described(option: Option) -> dict[str, Any]:
     kind |= {key: value for key, value in bounds.items() if value is not None}
     if option.required:
         kind["minLength"] = 1
+    if option.kind in {"secret", "tls"}:
+        return entry | kind
     return entry | {"anyOf": [kind, {"type": "object", "required": ["secret"], "maxProperties": 1}]}
