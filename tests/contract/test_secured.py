@@ -107,7 +107,7 @@ def passes(given: dict[str, Any]) -> None:
         source.bind()
         sink.open()
         payload = b'"' + b"x" * 100_000 + b'"'
-        receipt, got = sink.send([Item(0, "id", payload)]), []
+        receipt, got = sink.send([Item(0, "id", payload)]), list[bytes]()
         deadline = time.monotonic() + DEADLINE_S
         while (not got or not receipt.done) and time.monotonic() < deadline:
             got += [message.payload for message in source.take(8, 0.1)]

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from kafka import KafkaAdminClient
-from kafka.admin import MemberToRemove, NewTopic
+from kafka import KafkaAdminClient, TopicPartition
+from kafka.admin import MemberToRemove, NewTopic, OffsetSpec
 from kafka.errors import GroupIdNotFoundError, KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 from fogline.runtimes.connectors.kafka_client import MAX_MESSAGE_BYTES, OPEN_TIMEOUT_S, Wish, no_topic
@@ -54,10 +54,16 @@ def end_reader(wish: Wish) -> int:
 
 
 def _behind(admin: Any, wish: Wish) -> int:
-    offsets = admin.list_group_offsets({wish.group: None})[wish.group]
-    places = [place for place in offsets if place.topic == wish.topic]
-    ends = admin.list_partition_offsets(dict.fromkeys(places, -1)) if places else {}
-    return sum(max(0, ends[place].offset - offsets[place].offset) for place in places)
+    """Records after the committed offsets; where none is committed, all that there are."""
+    committed = admin.list_group_offsets({wish.group: None})[wish.group]
+    if not committed:
+        return 0
+    numbers = [each["partition_index"] for each in admin.describe_topics([wish.topic])[0]["partitions"]]
+    places = [TopicPartition(wish.topic, number) for number in numbers]
+    first = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.EARLIEST))
+    last = admin.list_partition_offsets(dict.fromkeys(places, OffsetSpec.LATEST))
+    done = {place: committed[place].offset if place in committed else -1 for place in places}
+    return sum(last[place].offset - max(done[place], first[place].offset) for place in places)
 
 
 def find_topic(wish: Wish, *, create: bool) -> None:

@@ -17,7 +17,7 @@ from fogline.runtimes.connectors.kafka_client import (
     Wish,
     place_of,
 )
-from fogline.runtimes.connectors.kafka_handle import CALL_TIMEOUT_S, Handle, said
+from fogline.runtimes.connectors.kafka_handle import CALL_TIMEOUT_S, Handle, is_fatal, said
 
 _RETRY_COMMIT_S = 1.0
 _NO_LONGER_OURS = {
@@ -190,12 +190,12 @@ class ConfluentReader(Handle):
 
     def _on_message_error(self, error: KafkaError) -> None:
         self._complaint = said(error)
-        if error.fatal() or error.code() == KafkaError.FENCED_INSTANCE_ID:
+        if is_fatal(error) or error.code() == KafkaError.FENCED_INSTANCE_ID:
             self._user.on_fenced()
 
     def _on_error(self, error: KafkaError) -> None:
         super()._on_error(error)
-        if error.fatal():
+        if is_fatal(error):
             self._user.on_fenced()
 
     def _partition(self, number: int) -> TopicPartition:

@@ -81,7 +81,7 @@ class Handle:
             raise NotConnected(f"kafka {self.wish.server}: topic {self.wish.topic} was created, but is not known yet")
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():
+        if is_fatal(error):
             self.fatal = said(error)
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self.down = self._words or said(error)
@@ -112,6 +112,11 @@ def login_settings(wish: Wish) -> dict[str, Any]:
             "sasl.password": login.get("password") or "",
         }
     return found
+
+
+def is_fatal(error: KafkaError) -> bool:
+    """Whether the client that says so is of no use any more."""
+    return bool(error.fatal()) or error.code() == KafkaError._FATAL
 
 
 def said(error: KafkaError) -> str:

@@ -66,8 +66,7 @@ class PythonReader:
         if self._consumer is None:
             return []
         try:
-            wait_ms = 0 if self._moving else _IDLE_WAIT_MS if self._joined else _JOIN_WAIT_MS
-            found = self._consumer.poll(timeout_ms=wait_ms, max_records=max(limit, 1))
+            found = self._consumer.poll(timeout_ms=self._wait_ms(), max_records=max(limit, 1))
         except FencedInstanceIdError:
             self._user.on_fenced()
             return []
@@ -78,6 +77,11 @@ class PythonReader:
         self._look_around()
         self._moving = bool(found)
         return [self._fetched(record) for records in found.values() for record in records]
+
+    def _wait_ms(self) -> int:
+        if self._joined and not self._consumer._coordinator.rejoining:
+            return 0 if self._moving else _IDLE_WAIT_MS
+        return _JOIN_WAIT_MS
 
     def commit(self, places: Mapping[int, Place]) -> None:
         self._hear({})
