@@ -12,7 +12,7 @@ import pytest
 
 from fogline.runtimes.connectors.base import Receipt, Sink, Source
 from fogline.runtimes.connectors.kafka import Kafka as KafkaConnector
-from fogline.runtimes.connectors.kafka import KafkaSource
+from fogline.runtimes.connectors.kafka_source import KafkaSource
 from fogline.runtimes.connectors.memory import MemoryQueue, MemorySink, MemorySource
 from fogline.runtimes.connectors.mqtt import Mqtt, MqttSource
 from fogline.runtimes.connectors.mqtt_paho import PahoConnection

@@ -75,3 +75,28 @@ def test_nothing_is_lost_from_mqtt_to_kafka_when_stages_and_both_brokers_go_down
     verdict = trial.run(fleet, {"broker": quiet_broker, "kafka": own_kafka})
     print(verdict)
     assert verdict.holds, verdict
+
+
+EXACT = Wish(from_s=1.0, to_s=6.0, stage_kills={"a": 4})
+
+
+def test_nothing_is_lost_and_nothing_comes_twice_from_kafka_to_kafka_exactly_once(
+    tmp_path: Path, own_kafka: Kafka, one_node: Cluster
+) -> None:
+    one_node.coord("submit", str(pipelines.exact(tmp_path, own_kafka.port)))
+    trial = Trial(
+        "numbered",
+        "a",
+        Queue("kafka", "numbered.1"),
+        Queue("kafka", "numbered.2"),
+        RECORDS,
+        RATE,
+        pipelines.payload,
+        pipelines.through("a"),
+        schedule(seed(), EXACT),
+        telling=False,
+    )
+    verdict = trial.run(one_node, {"kafka": own_kafka})
+    print(verdict)
+    assert verdict.holds, verdict
+    assert verdict.duplicates == 0, verdict

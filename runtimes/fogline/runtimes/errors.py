@@ -5,6 +5,7 @@
     RuntimeFault
     ├── NotConnected(reason)          the other side is away: wait, it mends itself
     │   └── Superseded(reason)        another copy took this reader over: never come back by oneself
+    ├── StartAgain(reason)            this process cannot go on, its successor can
     ├── EndOfInput                    the source will never bring anything again
     ├── BackOff(seconds)              not now: ask again after so long
     ├── BadMessage(reason)            this one record cannot be used; the others can
@@ -35,6 +36,14 @@ class NotConnected(RuntimeFault):
 
 class Superseded(NotConnected):
     """Another client reads under this name now. Coming back would evict it, and so on for ever."""
+
+
+class StartAgain(RuntimeFault):
+    """What was under way is undone and comes again: only a fresh process begins where it must."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class EndOfInput(RuntimeFault):

@@ -254,6 +254,8 @@ class Pump:
                 batch = inlet.batches.popleft()
                 self._count(batch)  # first: a death in between counts it again, as it comes again
                 self._out -= len(batch.messages)
+                for _, receipt in batch.receipts:
+                    receipt.settled = True
                 inlet.source.ack(batch.messages)
 
     def _may_settle(self) -> bool:

@@ -38,7 +38,6 @@ REFUSED: list[tuple[str, Any, str]] = [
     (JUDGE + "/props/path", "mlflow:runs/1", "fetching from 'mlflow:' addresses"),
     (JUDGE + "/props/optimize", {"precision": "int8"}, "the onnx option 'optimize'"),
     (JUDGE + "/args", {"x": 1}, "passing args to a model"),
-    (RAW + "/guarantee", "exactly-once", "guarantee 'exactly-once'"),
     (RAW + "/format", "avro", "format 'avro'"),
     (RAW + "/props/server", {"secret": "broker"}, "a secret as a value"),
     (RAW + "/props/topic", "plant/{node.name}", "the template '{node.name}'"),

@@ -101,6 +101,12 @@ ERRORS: list[tuple[list[tuple[str, Any]], str, str, str]] = [
         "",
     ),
     # plugins and their options
+    (
+        [("queues/alarms/guarantee", "exactly-once")],
+        "/queues/alarms/guarantee",
+        "'mqtt' has no transactions",
+        "at-least",
+    ),
     ([("queues/raw/connector", "mqqt")], "/queues/raw/connector", "'mqqt' is not known; did you mean 'mqtt'?", "kafka"),
     ([("queues/raw/connector", "")], "/queues/raw", "queue 'raw' needs a 'connector'", "mqtt"),
     ([(JUDGE + "/framework", "onxx")], "/pipeline/judge/framework", "not known; did you mean 'onnx'?", "sklearn"),

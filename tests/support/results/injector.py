@@ -35,6 +35,8 @@ class Targets:
     watch: Watch
     insist: bool = True
     """A kill waits until its process has something in hand, and is repeated when nothing came again."""
+    telling: bool = True
+    """The sources tell what comes again. Else it is enough that the process had something in hand."""
 
 
 class Injector:
@@ -114,11 +116,13 @@ class Injector:
         """Kill the stage's process; returns who it was, and how many records its successor got again."""
         struck, before = self._ready(stage, "works")
         deadline = time.monotonic() + (BUSY_S if self._targets.insist else 0.0)
-        while not struck.counter("in_flight") and time.monotonic() < deadline:
+        while not (held := struck.counter("in_flight")) and time.monotonic() < deadline:
             time.sleep(0.005)
         self._targets.watch.killed.add(struck.pid)
         os.kill(struck.pid, signal.SIGKILL)
         successor, counted = self._ready(stage, "works again", former=struck.pid)
+        if not self._targets.telling:
+            return struck, held or 0
         deadline = time.monotonic() + (REDELIVERY_S if self._targets.insist else 0.0)
         while counted <= before and time.monotonic() < deadline:
             time.sleep(0.05)

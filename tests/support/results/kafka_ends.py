@@ -1,15 +1,67 @@
-"""A foreign program that reads one topic of Kafka and writes down what came; committed records alone."""
+"""Foreign programs at one topic of Kafka: one writes numbered records, one reads what came, if it is committed."""
 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from support.results.collector import Collector
 
 TURN_S = 0.1
+
+
+class KafkaProducer:
+    """The same as a `Producer` of MQTT: at a steady pace, and it knows what was confirmed."""
+
+    def __init__(self, server: str, topic: str, make: Callable[[int], bytes], count: int, rate: float = 0.0) -> None:
+        self.count = count
+        self.sent: set[int] = set()
+        self.confirmed: set[int] = set()
+        self._topic, self._make, self._rate = topic, make, rate
+        self._began = self._ended = 0.0
+        self._stop = threading.Event()
+        settings = {"bootstrap.servers": server, "enable.idempotence": True, "log_level": 0, "message.timeout.ms": 0}
+        self._producer = Producer(settings | {"reconnect.backoff.max.ms": 500})
+        self._thread = threading.Thread(target=self._run, name="producer", daemon=True)
+
+    def __enter__(self) -> KafkaProducer:
+        self._began = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def reached(self) -> float:
+        """Confirmed records per second, over the whole load."""
+        return len(self.confirmed) / max((self._ended or time.monotonic()) - self._began, 1e-9)
+
+    def wait(self, seconds: float) -> None:
+        """Until every record is confirmed."""
+        self._thread.join(seconds)
+        assert len(self.confirmed) >= self.count, f"{len(self.confirmed)} of {self.count} confirmed within {seconds} s"
+
+    def _run(self) -> None:
+        while len(self.confirmed) < self.count and not self._stop.is_set():
+            due = int((time.monotonic() - self._began) * self._rate) + 1 if self._rate else self.count
+            for number in range(len(self.sent), min(due, self.count)):
+                self.sent.add(number)
+                self._producer.produce(self._topic, self._make(number), on_delivery=partial(self._note, number))
+            self._producer.poll(0.005)
+        self._ended = time.monotonic()
+
+    def _note(self, number: int, error: object, _message: object) -> None:
+        if error is None:
+            self.confirmed.add(number)
 
 
 class KafkaCollector(Collector):

@@ -86,6 +86,17 @@ def mixed(folder: Path, mqtt_port: int, kafka_port: int) -> Path:
     return write_json(path, document)
 
 
+def exact(folder: Path, kafka_port: int) -> Path:
+    """a alone, from Kafka to Kafka, exactly once."""
+    path = one_stage(folder, (0, 0), work="sum(range(2_000))")
+    document = json.loads(path.read_text())
+    for number in (1, 2):
+        props = {"server": "127.0.0.1", "port": kafka_port, "topic": f"numbered.{number}"}
+        document["queues"][f"q{number}"] = {"connector": "kafka", "props": props}
+    document["queues"]["q2"]["guarantee"] = "exactly-once"
+    return write_json(path, document)
+
+
 def one_stage(folder: Path, ports: tuple[int, int], *, work: str = "pass", **stage: Any) -> Path:
     """a alone, from `q1` at one port to `q2` at another."""
     return chain(folder, ports, works={"a": work}, **stage)

@@ -18,9 +18,10 @@ from support.mosquitto import Mosquitto
 from support.results.collector import Collector
 from support.results.faults import Fault, Kind
 from support.results.injector import Injector, Targets
+from support.results.kafka_ends import KafkaCollector, KafkaProducer
 from support.results.ledger import Expect, History, Kept, Load, Verdict, judge
 from support.results.processes import Watch, of_stage
-from support.results.producer import Producer, publish
+from support.results.producer import CONFIRM_S, Producer
 
 QUIET_S = 2.0
 """Nothing came for so long, after the last record: nothing more comes."""
@@ -59,6 +60,8 @@ class Trial:
     """Reads the payloads of the dead letters, at the end."""
     insist: bool = True
     """Kills must hit a busy process. A mutant with nothing unacknowledged is never busy."""
+    telling: bool = True
+    """The sources tell what comes again, which proves that a kill could have lost something."""
     changing: bool = False
     """Its processes may be replaced by others that nobody of the test killed."""
     crashes: int = 0
@@ -70,11 +73,11 @@ class Trial:
         """Load, faults, wait, judge."""
         watch = Watch(cluster.folder, changing=self.changing)
         enters, leaves = brokers[self.enters.broker], brokers[self.leaves.broker]
-        targets = Targets(cluster, brokers, watch, self.insist)
+        targets = Targets(cluster, brokers, watch, self.insist, self.telling)
         with _collector(leaves, self.leaves.topic) as collector, watch:
             with (
                 Injector(targets, self.faults) as injector,
-                Producer(enters.port, self.enters.topic, self.make, self.records, self.rate) as producer,
+                self._producer(enters, self.records, self.rate, self.make) as producer,
             ):
                 producer.wait(self.records / max(self.rate, 1.0) + self.settle_s)
                 injector.wait(self.settle_s)
@@ -82,7 +85,8 @@ class Trial:
             wait_for(
                 "every stage works", lambda: all(self._works(cluster, each) for each in self.stages), self.settle_s
             )
-            publish(enters.port, self.enters.topic, [self.make(self.records)])
+            with self._producer(enters, 1, 0.0, lambda _: self.make(self.records)) as last:
+                last.wait(CONFIRM_S)
             self._wait_for_the_rest(collector)
             rows = self._rows(cluster)
             history = History(
@@ -97,6 +101,13 @@ class Trial:
                 duplicates_limit=self._duplicates_limit(),
             )
         return judge(history, self.expect)
+
+    def _producer(
+        self, broker: Broker, count: int, rate: float, make: Callable[[int], bytes]
+    ) -> Producer | KafkaProducer:
+        if isinstance(broker, Kafka):
+            return KafkaProducer(broker.server, self.enters.topic, make, count, rate)
+        return Producer(broker.port, self.enters.topic, make, count, rate)
 
     def _all_work(self, cluster: Cluster) -> bool:
         return all(self._works(cluster, stage) for stage in self.stages)
@@ -148,8 +159,4 @@ class Trial:
 
 
 def _collector(broker: Broker, topic: str) -> Collector:
-    if isinstance(broker, Mosquitto):
-        return Collector(broker.port, topic)
-    from support.results.kafka_ends import KafkaCollector
-
-    return KafkaCollector(broker.server, topic)
+    return KafkaCollector(broker.server, topic) if isinstance(broker, Kafka) else Collector(broker.port, topic)

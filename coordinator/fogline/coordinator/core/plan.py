@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fogline.coordinator.core.exactly_once import EXACTLY_ONCE, EXACTLY_ONCE_GUARANTEE, exactly_once_problems
 from fogline.coordinator.core.fleet import Node
 from fogline.coordinator.core.graph import Link, direct_links, ends, link_name
 from fogline.coordinator.core.place import Circumstances, PassedOver, place
@@ -70,6 +71,7 @@ def plan(
         known = {node.name: node for node in fleet}
         where = {stage: known[node] for stage, node in placement.nodes.items()}
         problems += wire_problems(document, result.cuts, automatic, where)
+        problems += exactly_once_problems(document, result.segments, automatic)
     passed = {each.name: placement.passed_over.get(each.name, []) for each in result.segments}
     links = tuple(_links(document, result.cuts, automatic))
     return Plan(document.id, result.segments, links, passed, tuple(problems), automatic)
@@ -78,7 +80,7 @@ def plan(
 def _links(document: Document, cuts: Sequence[Cut], automatic: Mapping[Link, Queue]) -> list[PlannedLink]:
     around = ends(document)
     declared = [
-        PlannedLink(name, queue.connector, queue_address(queue), tuple(writing), tuple(reading), QUEUE_GUARANTEE)
+        PlannedLink(name, queue.connector, queue_address(queue), tuple(writing), tuple(reading), _promise(queue))
         for name, queue in sorted(document.queues.items())
         for writing, reading in [around[name]]
     ]
@@ -100,6 +102,10 @@ def _links(document: Document, cuts: Sequence[Cut], automatic: Mapping[Link, Que
         if each.link in automatic
     ]
     return declared + direct + cut
+
+
+def _promise(queue: Queue) -> str:
+    return EXACTLY_ONCE_GUARANTEE if queue.guarantee == EXACTLY_ONCE else QUEUE_GUARANTEE
 
 
 def queue_address(queue: Queue) -> str:

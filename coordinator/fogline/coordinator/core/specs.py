@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from fogline.coordinator.core.exactly_once import is_exact
 from fogline.coordinator.core.graph import Link, link_name, readers, writers
 from fogline.coordinator.core.split import Segment
 from fogline.coordinator.padl.model import Document, Health, Queue, Stage
@@ -56,6 +57,9 @@ def segment_spec(
             endpoints_in.append(_automatic(document, cluster, link, queue, link[1]))
         if link[0] in segment.stages:
             endpoints_out.append(_automatic(document, cluster, link, queue, link[0]))
+    if is_exact(document, segment):
+        endpoints_in = [replace(each, exactly_once=True) for each in endpoints_in]
+        endpoints_out = [replace(each, exactly_once=True) for each in endpoints_out]
     return SegmentSpec(
         pipeline=document.id,
         segment=segment.name,

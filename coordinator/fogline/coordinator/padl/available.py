@@ -100,8 +100,6 @@ def _queue(name: str, queue: Queue) -> Iterator[Problem]:
     if table is None:
         ready = [each for each, options in CONNECTORS.items() if options is not None]
         yield _not_yet(place + "/connector", f"connector {queue.connector!r}", f"available: {listed(ready)}")
-    if queue.guarantee != "at-least-once":
-        yield _not_yet(place + "/guarantee", "guarantee 'exactly-once'", 'use "guarantee": "at-least-once"')
     if queue.format == "avro":
         yield _not_yet(place + "/format", "format 'avro'", "use json or text")
     yield from _options(table or (), queue.props, place + "/props", f"{queue.connector} option")

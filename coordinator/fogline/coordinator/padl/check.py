@@ -30,6 +30,7 @@ def check(document: Document, broken: Set[str] = frozenset()) -> list[Problem]:
         *(problem for name, stage in document.pipeline.items() for problem in _stage(name, stage)),
         *(problem for name, queue in document.queues.items() for problem in _queue(name, queue)),
         *_topics(document),
+        *_guarantees(document),
         *_machines(document, broken),
         *([] if broken else _unused(document)),
     ]
@@ -140,6 +141,22 @@ def _topics(document: Document) -> Iterator[Problem]:
             message = f"queues {quoted(first[address])} and {quoted(name)} are the same topic of the same broker"
             yield warning(place, message, "what is written to one is read from the other; one queue is enough")
         first.setdefault(address, name)
+
+
+def _guarantees(document: Document) -> Iterator[Problem]:
+    written = {end.name for end in (*ends(document), *copies(document)) if end.side == "output"}
+    for name, queue in document.queues.items():
+        if queue.guarantee == "at-least-once":
+            continue
+        place = pointer_to("queues", name, "guarantee")
+        hint = 'use "guarantee": "at-least-once"'
+        if queue.connector != "kafka":
+            yield error(place, f"{quoted(queue.connector)} has no transactions, so nothing is exactly once there", hint)
+        elif queue.props.get("client") == "python":
+            yield error(place, "exactly once needs the client confluent", 'leave out "client"')
+        elif name not in written:
+            message = f"no stage writes {quoted(name)}: exactly once is a promise to the readers of what is written"
+            yield error(place, message, "leave it out here, and say it of the queue that is written")
 
 
 def _mqtt_topic(topic: str, place: str, writer: str | None) -> Iterator[Problem]:

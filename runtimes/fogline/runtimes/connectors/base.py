@@ -11,7 +11,7 @@ What holds for every method unless it says otherwise:
 - After a successful `open` the connector mends its own connection, for ever, with a back-off of 0.2 s
   up to 5 s and jitter. Meanwhile `connected` is False, `error` says why, and calls go on working: a
   source brings nothing, a sink keeps what it was given.
-- When it gives up for good (another copy took the reader over) `failure` is set and stays.
+- When it gives up for good (another copy took the reader over) `failure` is set and stays, and ends the process.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
-from fogline.runtimes.errors import Superseded
+from fogline.runtimes.errors import RuntimeFault
 from fogline.runtimes.message import Item, Message
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec
@@ -29,12 +29,14 @@ from fogline.runtimes.spec import EndpointSpec
 class Receipt:
     """What a sink owes for one `send`: `left` confirmations. It goes down and never up."""
 
-    __slots__ = ("left", "unrouted")
+    __slots__ = ("left", "owed", "settled", "unrouted")
 
-    def __init__(self, left: int) -> None:
-        self.left = left
+    def __init__(self, owed: int) -> None:
+        self.left = self.owed = owed
         self.unrouted = 0
         """How many of the confirmed ones the broker had no reader for."""
+        self.settled = False
+        """Set by the pump just before it acknowledges what the items were made of."""
 
     @property
     def done(self) -> bool:
@@ -59,8 +61,8 @@ class Endpoint(ABC):
 
     @property
     @abstractmethod
-    def failure(self) -> Superseded | None:
-        """Set when the connector gave up for good."""
+    def failure(self) -> RuntimeFault | None:
+        """Set when the connector gave up for good; ends the process."""
 
     @abstractmethod
     def open(self) -> None:

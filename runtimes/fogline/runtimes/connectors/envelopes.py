@@ -22,7 +22,7 @@ from itertools import accumulate
 import orjson
 
 from fogline.runtimes.connectors.base import Connector, Receipt, Sink, Source
-from fogline.runtimes.errors import Superseded
+from fogline.runtimes.errors import RuntimeFault
 from fogline.runtimes.message import Item, Message
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec
@@ -95,7 +95,7 @@ class _Wrapped:
         return self._inner.error
 
     @property
-    def failure(self) -> Superseded | None:
+    def failure(self) -> RuntimeFault | None:
         return self._inner.failure
 
     def open(self) -> None:

@@ -1,246 +1,52 @@
-"""Kafka: a consumer group per reader, an idempotent producer per writer; offsets committed behind what is done.
-
-::
-
-    source   opened --bind--> joining --assigned--> reading <--revoked, assigned--> ...   (fenced: superseded)
-    record   fetched --> taken --> acknowledged --> committed, with everything before it in its partition
-
-A record is good for the assignment that brought it: once its partition was revoked, its acknowledgement is passed
-over, and whoever has the partition now gets the record again. The pump acknowledges in arrival order, so the last
-acknowledged offset of a partition is the end of its contiguous prefix.
-
-Kafka does not say that a record comes again; how far a reader had fetched is kept with its committed offset, so that
-`redelivered` is right but for what came since the last commit. A reader is a static
-member (KIP-345) under its client id: a process that was killed and started again has its partitions back at once,
-and a second one under the same name fences the first.
-"""
+"""Kafka: a consumer group per reader, an idempotent producer per writer, transactions where they are asked for."""
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import logging
-import time
 import uuid
-from collections.abc import Mapping, Sequence
+import weakref
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from fogline.runtimes import options
 from fogline.runtimes.connectors.base import Connector, Sink, Source
-from fogline.runtimes.connectors.kafka_client import Client, Fetched, Place, Reader, Wish, carried_by
+from fogline.runtimes.connectors.kafka_client import Client, Wish
 from fogline.runtimes.connectors.kafka_sink import KafkaSink
-from fogline.runtimes.connectors.turns import Turns
-from fogline.runtimes.errors import NotConnected, StageUnusable, Superseded
-from fogline.runtimes.message import Message
+from fogline.runtimes.connectors.kafka_source import KafkaSource
+from fogline.runtimes.errors import StageUnusable
 from fogline.runtimes.poller import Poller
-from fogline.runtimes.spec import SUPERSEDED, EndpointSpec
+from fogline.runtimes.spec import EndpointSpec
 from fogline.runtimes.tls import tls_of
-
-log = logging.getLogger("fogline.kafka")
-
-BIND_TIMEOUT_S = 20.0
-CLOSE_TIMEOUT_S = 1.0
-COMMIT_S = 0.1
-"""How long a finished record may wait for its commit; once more as long for one that says what was fetched since."""
-PAUSE_S = 1.0
-"""After how long with a full window the partitions are paused: the client must be called all the same."""
-
-
-class KafkaSource(Source):
-    failure: Superseded | None = None
-
-    def __init__(self, endpoint: EndpointSpec, poller: Poller, window: int, client: Client, wish: Wish) -> None:
-        self.endpoint = endpoint
-        self._poller = poller
-        self._window = window
-        self._wish = wish
-        self._reader: Reader = client.reader(wish, self)
-        self._turns = Turns(poller, self._turn)
-        self._arrived: collections.deque[Message] = collections.deque()
-        self._out = 0
-        """Taken, and not acknowledged."""
-        self._bound = False
-        self._joined = False
-        self._stopped = False
-        self._assignments = 0
-        self._assigned: dict[int, int] = {}
-        """Partition -> number of the assignment that is in force."""
-        self._expected: dict[int, int] = {}
-        self._seen: dict[int, int] = {}
-        """Partition -> the offset after the highest that ever came."""
-        self._done: dict[int, int] = {}
-        """Partition -> the offset to commit."""
-        self._commit_at = 0.0
-        self._full_since = 0.0
-        self._paused = False
-
-    @property
-    def connected(self) -> bool:
-        return self._turns.running and not self._reader.error and self._joined == self._bound
-
-    @property
-    def error(self) -> str:
-        return self.failure.reason if self.failure is not None else self._reader.error
-
-    @property
-    def lag(self) -> int | None:
-        return self._reader.lag
-
-    def open(self) -> None:
-        with self._poller.lock:
-            self._reader.open()
-            self._turns.start()
-
-    def bind(self) -> None:
-        with self._poller.lock:
-            if not self._bound:
-                self._bound = True
-                self._reader.subscribe()
-            deadline = time.monotonic() + BIND_TIMEOUT_S
-            while not self._joined and self.failure is None and time.monotonic() < deadline:
-                self._poller.wait(0.1)
-            if not self.connected:
-                words = f"kafka {self._wish.server}: no partitions of {self._wish.topic} were assigned"
-                raise self.failure or NotConnected(self.error or f"{words} within {BIND_TIMEOUT_S:g} s")
-
-    def take(self, max_messages: int, timeout_s: float) -> list[Message]:
-        arrived = self._arrived
-        with self._poller.lock:
-            if not arrived:
-                self._fetch()
-            if not arrived:
-                self._poller.wait(timeout_s)
-            messages = [arrived.popleft() for _ in range(min(max_messages, len(arrived)))]
-            self._out += len(messages)
-        return messages
-
-    def ack(self, messages: Sequence[Message]) -> None:
-        with self._poller.lock:
-            self._out -= len(messages)
-            for message in messages:
-                partition, offset = message.handle
-                if self._assigned.get(partition) == message.connection:
-                    self._done[partition] = offset + 1
-            if self._done and not self._commit_at:
-                self._commit_at = time.monotonic() + COMMIT_S
-
-    def stop_intake(self) -> None:
-        with self._poller.lock:
-            self._stopped = True
-            self._arrived.clear()
-
-    def close(self) -> None:
-        with self._poller.lock:
-            self._turns.stop()
-            if self.failure is None and (done := self._places(tuple(self._done))):
-                self._reader.commit_now(done, CLOSE_TIMEOUT_S)
-            self._reader.close()
-
-    # From the client ----------------------------------------------------------------------------
-
-    def on_assigned(self, partitions: Mapping[int, Place]) -> None:
-        self._joined = True
-        for partition, committed in partitions.items():
-            self._assignments += 1
-            self._assigned[partition] = self._assignments
-            self._seen[partition] = max(committed.seen, self._seen.get(partition, -1))
-            if committed.offset >= 0:
-                self._expected[partition] = committed.offset
-
-    def on_revoked(self, partitions: Sequence[int]) -> None:
-        if done := self._places(partitions):
-            self._reader.commit_now(done, CLOSE_TIMEOUT_S)
-        self.on_lost(partitions)
-
-    def on_lost(self, partitions: Sequence[int]) -> None:
-        for partition in partitions:
-            for known in (self._done, self._assigned, self._expected):
-                known.pop(partition, None)
-        kept = [message for message in self._arrived if message.handle[0] in self._assigned]
-        self._arrived = collections.deque(kept)
-
-    def on_fenced(self) -> None:
-        words = f"another client reads as {self._wish.client_id} at kafka {self._wish.server}"
-        self.failure = Superseded(f"{SUPERSEDED}: {words}")
-
-    # In turns -----------------------------------------------------------------------------------
-
-    def _turn(self) -> bool:
-        """Whether something happened."""
-        return self._fetch() > 0
-
-    def _places(self, partitions: Sequence[int]) -> dict[int, Place]:
-        """What there is to commit of these, which is then on its way."""
-        return {
-            each: Place(self._done.pop(each), self._seen.get(each, -1)) for each in partitions if each in self._done
-        }
-
-    def _fetch(self) -> int:
-        if not self._bound or self.failure is not None:
-            return 0
-        room = 0 if self._stopped else max(0, self._window - self._out - len(self._arrived))
-        self._press_back(full=room == 0)
-        fetched = self._reader.fetch(room) if room or self._paused else []
-        now = time.monotonic()
-        for record in fetched:
-            self._keep(record, now)
-        if self._commit_at and now >= self._commit_at + (0.0 if fetched else COMMIT_S):
-            self._commit_at = 0.0
-            self._reader.commit(self._places(tuple(self._done)))
-        return len(fetched)
-
-    def _press_back(self, *, full: bool) -> None:
-        """A client that is not called loses its partitions; one that is called must bring nothing now."""
-        now = time.monotonic()
-        if not full:
-            self._full_since = 0.0
-        elif not self._full_since:
-            self._full_since = now
-        paused = full and now - self._full_since >= PAUSE_S
-        if paused != self._paused:
-            self._paused = paused
-            self._reader.pause(paused)
-
-    def _keep(self, record: Fetched, now: float) -> None:
-        partition, offset = record.partition, record.offset
-        if self._stopped or partition not in self._assigned:
-            return
-        if offset != self._expected.get(partition, offset):
-            self._look_for_a_gap(partition, offset)
-        self._expected[partition] = offset + 1
-        redelivered = offset < self._seen.get(partition, 0)
-        if not redelivered:
-            self._seen[partition] = offset + 1
-        ident, carried = carried_by(record)
-        handle = (partition, offset)
-        number = self._assigned[partition]
-        self._arrived.append(Message(record.payload, ident, number, redelivered, handle, now, carried))
-
-    def _look_for_a_gap(self, partition: int, offset: int) -> None:
-        """Offsets skip where a topic is compacted or holds transactions; else the broker forgot what was not read."""
-        expected, lowest = self._expected[partition], self._reader.lowest(partition)
-        if lowest > expected:
-            log.error(
-                "kafka %s: %d records of %s, partition %d, were deleted by the broker before they were read "
-                "(offsets %d to %d): its retention is shorter than this reader was behind",
-                self._wish.server,
-                lowest - expected,
-                self._wish.topic,
-                partition,
-                expected,
-                lowest - 1,
-            )
 
 
 class Kafka:
     """The connector as the registry knows it."""
 
+    def __init__(self) -> None:
+        self._transactions: weakref.WeakKeyDictionary[Poller, Any] = weakref.WeakKeyDictionary()
+        """One for each segment, which is one poller."""
+
     def source(self, endpoint: EndpointSpec, poller: Poller, window: int) -> Source:
-        return KafkaSource(endpoint, poller, window, _client(endpoint), _wish(endpoint))
+        wish, client = _wish(endpoint), _client(endpoint)
+        if not endpoint.exactly_once:
+            return KafkaSource(endpoint, poller, window, wish, client.reader)
+        from fogline.runtimes.connectors.kafka_transactions import TransactionSource
+
+        return TransactionSource(endpoint, poller, window, wish, self._transaction(poller, wish))
 
     def sink(self, endpoint: EndpointSpec, poller: Poller) -> Sink:
-        return KafkaSink(endpoint, poller, _client(endpoint), _wish(endpoint))
+        wish, client = _wish(endpoint), _client(endpoint)
+        if not endpoint.exactly_once:
+            return KafkaSink(endpoint, poller, wish, client.writer)
+        from fogline.runtimes.connectors.kafka_transactions import TransactionSink
+
+        return TransactionSink(endpoint, poller, wish, self._transaction(poller, wish))
+
+    def _transaction(self, poller: Poller, wish: Wish) -> Any:
+        from fogline.runtimes.connectors.kafka_transactions import Transaction
+
+        return self._transactions.setdefault(poller, Transaction(wish))
 
     def check(self, endpoint: EndpointSpec) -> None:
         name = f"{endpoint.client_id}.check.{uuid.uuid4().hex[:8]}"

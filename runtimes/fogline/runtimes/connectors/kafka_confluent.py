@@ -14,6 +14,19 @@ from fogline.runtimes.connectors.kafka_handle import Handle
 from fogline.runtimes.message import Item
 
 
+def produce(producer: Producer, topic: str, item: Item, delivered: Callable[[Any, Any], None]) -> bool:
+    """`Writer.send`, with the library's producer."""
+    try:
+        producer.produce(topic, item.payload, item.carried.key, headers=headers_of(item), on_delivery=delivered)
+    except BufferError:
+        return False
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError._QUEUE_FULL:
+            return False
+        delivered(error.args[0], None)
+    return True
+
+
 class ConfluentWriter(Handle):
     def __init__(self, wish: Wish) -> None:
         super().__init__(wish)
@@ -31,17 +44,7 @@ class ConfluentWriter(Handle):
 
     def send(self, item: Item, delivered: Callable[[Any, Any], None]) -> bool:
         assert self._producer is not None
-        try:
-            self._producer.produce(
-                self.wish.topic, item.payload, item.carried.key, headers=headers_of(item), on_delivery=delivered
-            )
-        except BufferError:
-            return False
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError._QUEUE_FULL:
-                return False
-            delivered(error.args[0], None)
-        return True
+        return produce(self._producer, self.wish.topic, item, delivered)
 
     def serve(self) -> None:
         assert self._producer is not None

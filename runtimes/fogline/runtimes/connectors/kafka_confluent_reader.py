@@ -101,6 +101,11 @@ class ConfluentReader(Handle):
         except KafkaException:
             return 0  # not known: then nothing is said of a gap
 
+    def membership(self) -> Any:
+        """What stands for this member in a transaction (KIP-447)."""
+        assert self._consumer is not None
+        return self._consumer.consumer_group_metadata()
+
     def close(self) -> None:
         if self._consumer is not None:
             self._consumer.close()  # revokes what it has, and that may commit

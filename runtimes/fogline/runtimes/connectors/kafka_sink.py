@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import collections
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fogline.runtimes.connectors.backoff import Delays
 from fogline.runtimes.connectors.base import Receipt, Sink
-from fogline.runtimes.connectors.kafka_client import Client, Wish
+from fogline.runtimes.connectors.kafka_client import Wish, Writer
 from fogline.runtimes.connectors.turns import Turns
-from fogline.runtimes.errors import NotConnected, Superseded
+from fogline.runtimes.errors import NotConnected, RuntimeFault
 from fogline.runtimes.message import Item
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec
@@ -30,7 +30,7 @@ log = logging.getLogger("fogline.kafka")
 CLOSE_TIMEOUT_S = 1.0
 
 
-class _Open:
+class OpenRecord:
     """A record on its way to the broker; called by the client when its fate is known."""
 
     __slots__ = ("item", "number", "receipt", "sink")
@@ -50,22 +50,26 @@ class _Open:
 
 
 class KafkaSink(Sink):
-    failure: Superseded | None = None
-
-    def __init__(self, endpoint: EndpointSpec, poller: Poller, client: Client, wish: Wish) -> None:
+    def __init__(
+        self, endpoint: EndpointSpec, poller: Poller, wish: Wish, make_writer: Callable[[Wish], Writer]
+    ) -> None:
         self.endpoint = endpoint
         self.unconfirmed = 0
         self._poller = poller
-        self._client = client
         self._wish = wish
-        self._writer = client.writer(wish)
+        self._make_writer = make_writer
+        self._writer = make_writer(wish)
         self._turns = Turns(poller, self._turn)
-        self._waiting: collections.deque[_Open] = collections.deque()
-        self._failed: list[_Open] = []
+        self._waiting: collections.deque[OpenRecord] = collections.deque()
+        self._failed: list[OpenRecord] = []
         self._held = False
         self._refused = ""
         self._delays = Delays()
         self._number = 0
+
+    @property
+    def failure(self) -> RuntimeFault | None:
+        return None
 
     @property
     def connected(self) -> bool:
@@ -84,7 +88,7 @@ class KafkaSink(Sink):
         with self._poller.lock:
             receipt = Receipt(len(items))
             for number, item in enumerate(items, self._number):
-                self._waiting.append(_Open(number, item, receipt, self))
+                self._waiting.append(OpenRecord(number, item, receipt, self))
             self._number += len(items)
             self._produce()
             self._writer.serve()
@@ -97,7 +101,7 @@ class KafkaSink(Sink):
             self._held = True
             self._writer.close(CLOSE_TIMEOUT_S)
 
-    def on_failed(self, record: _Open, error: Any) -> None:
+    def on_failed(self, record: OpenRecord, error: Any) -> None:
         """From a record: hold everything, and send this one again."""
         self.unconfirmed -= 1
         self._failed.append(record)
@@ -137,7 +141,7 @@ class KafkaSink(Sink):
             return
         if self._writer.fatal:
             self._writer.close(0.0)  # reports all that is open as failed
-            self._writer = self._client.writer(self._wish)
+            self._writer = self._make_writer(self._wish)
             try:
                 self._writer.open()
             except NotConnected as error:
