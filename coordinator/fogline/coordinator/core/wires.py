@@ -18,7 +18,7 @@ from fogline.coordinator.padl.model import Document, Queue
 from fogline.coordinator.padl.problems import Problem, error, pointer_to, warning
 
 _LOOPBACK = ("localhost", "127.", "::1")
-_OF_THE_QUEUE = {"topic", "format"}
+_OF_THE_QUEUE = {"topic", "format", "metadata"}
 """Options of a queue that say nothing of its broker."""
 
 
