@@ -16,7 +16,7 @@ from fogline.runtimes.connectors.kafka_source import KafkaSource
 from fogline.runtimes.connectors.memory import MemoryQueue, MemorySink, MemorySource
 from fogline.runtimes.connectors.mqtt import Mqtt, MqttSource
 from fogline.runtimes.connectors.mqtt_paho import PahoConnection
-from fogline.runtimes.message import Item, Message
+from fogline.runtimes.message import Carried, Item, Message
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec
 from support.kafka import Kafka
@@ -24,14 +24,21 @@ from support.mosquitto import Mosquitto
 from support.segments import DEADLINE_S, mqtt_end
 
 WINDOW = 8
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 class Kit:
     """A queue, and what can be done to it from outside."""
 
+    topic: str
+    keyed: bool
+    """Keys of records are kept."""
+
     def __init__(self, poller: Poller) -> None:
         self.poller = poller
         self.made: list[Source | Sink] = []
+        self.more: dict[str, Any] = {}
+        """Options besides."""
 
     def source(self) -> Source:
         raise NotImplementedError
@@ -44,10 +51,12 @@ class Kit:
 
 
 class MemoryKit(Kit):
+    topic, keyed = "", True
+
     def __init__(self, poller: Poller) -> None:
         super().__init__(poller)
         self._queue = MemoryQueue()
-        self._end = EndpointSpec("q", "s", "memory", {}, "")
+        self._end = EndpointSpec("q", "s", "memory", self.more, "")
 
     def source(self) -> MemorySource:
         return MemorySource(self._end, self.poller, WINDOW, self._queue)
@@ -61,6 +70,8 @@ class MemoryKit(Kit):
 
 
 class MqttKit(Kit):
+    topic, keyed = "t/q", False
+
     def __init__(self, poller: Poller, folder: Path, client: str) -> None:
         super().__init__(poller)
         self.broker = Mosquitto(folder)
@@ -75,7 +86,7 @@ class MqttKit(Kit):
         return self._mqtt.sink(self._end("writer"), self.poller)
 
     def _end(self, stage: str) -> EndpointSpec:
-        return mqtt_end("q", stage, self.broker.port, options=self._options)
+        return mqtt_end("q", stage, self.broker.port, options=self._options | self.more)
 
     def break_connection(self, source: Source) -> None:
         self.settle(source)
@@ -99,14 +110,17 @@ class MqttKit(Kit):
 class KafkaKit(Kit):
     """One server for the whole run; every kit has a topic of its own."""
 
+    keyed = True
+
     def __init__(self, poller: Poller, server: Kafka, client: str) -> None:
         super().__init__(poller)
         self._kafka = KafkaConnector()
-        self._options = {"server": "127.0.0.1", "port": server.port, "topic": uuid.uuid4().hex, "client": client}
+        self.topic = uuid.uuid4().hex
+        self._options = {"server": "127.0.0.1", "port": server.port, "topic": self.topic, "client": client}
 
     def source(self) -> Source:
         ident = f"r.{self._options['topic']}"
-        end = EndpointSpec("q", "reader", "kafka", self._options, f"{ident}.0", group=ident)
+        end = EndpointSpec("q", "reader", "kafka", self._options | self.more, f"{ident}.0", group=ident)
         return self._kafka.source(end, self.poller, WINDOW)
 
     def sink(self) -> Sink:
@@ -297,3 +311,34 @@ def test_a_payload_of_a_megabyte_passes(kit: Kit) -> None:
     messages = taken(source, 2)
     assert [message.payload for message in messages] == [large, b"1"]
     confirmed(kit, receipt)
+
+
+def test_what_a_record_carries_travels_with_it(kit: Kit) -> None:
+    source, sink = bound(kit), opened(kit)
+    first, second = Carried(b"oven", 1_700_000_000_123, TRACE), Carried(None, 1_700_000_000_456)
+    sink.send([Item(0, "a", b"1", first), Item(0, "b", b"2", second)])
+    found = {message.payload: message.carried for message in taken(source, 2)}
+    assert found == {b"1": first if kit.keyed else first._replace(key=None), b"2": second}
+
+
+def test_a_record_that_carries_nothing_has_the_time_of_its_entry(kit: Kit) -> None:
+    source, sink = bound(kit), opened(kit)
+    earliest_ms = time.time_ns() // 1_000_000
+    sink.send(items(b"1"))
+    (message,) = taken(source, 1)
+    assert earliest_ms <= message.carried.time_ms <= time.time_ns() // 1_000_000
+    assert message.carried[::2] == (None, "")
+
+
+def test_topic_and_headers_are_told_when_they_are_asked_for(kit: Kit) -> None:
+    plain = bound(kit)
+    opened(kit).send(items(b"1"))
+    assert [message.about for message in taken(plain, 1)] == [None]
+    plain.close()
+    kit.more["metadata"] = "_meta"
+    asked = bound(kit)
+    opened(kit).send(items(b"2"))
+    about = taken(asked, 1)[-1].about
+    assert about is not None
+    assert about.topic == kit.topic
+    assert dict(about.headers).get("fogline-id", "id-0") == "id-0"

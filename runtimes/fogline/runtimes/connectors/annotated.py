@@ -15,6 +15,7 @@ is there.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -44,7 +45,12 @@ def annotated(payload: bytes, name: str, found: dict[str, Any]) -> bytes:
         record = orjson.loads(payload)
     except orjson.JSONDecodeError:
         return payload
-    return orjson.dumps(record | {name: found}) if isinstance(record, dict) else payload
+    if not isinstance(record, dict):
+        return payload
+    if name in record:
+        with contextlib.suppress(TypeError):  # nested too deep to be written: then the later of two counts
+            return orjson.dumps(record | {name: found})
+    return payload.rstrip()[:-1] + (b"," if record else b"") + orjson.dumps({name: found})[1:]
 
 
 def _written(time_ms: int) -> str:
