@@ -52,7 +52,12 @@ class Ends:
 
     def taken(self, source: Source, count: int) -> list[Message]:
         messages: list[Message] = []
-        self.until(lambda: messages.extend(source.take(9, 0.02)) or len(messages) >= count)
+
+        def enough() -> bool:
+            messages.extend(source.take(9, 0.02))
+            return len(messages) >= count
+
+        self.until(enough)
         return messages
 
     def until(self, condition: Callable[[], Any]) -> None:
@@ -147,6 +152,7 @@ def test_keys_and_headers_of_kafka_are_told(ends: Ends, kafka: Kafka, client: st
     options = {"server": "127.0.0.1", "port": kafka.port, "topic": topic, "client": client, "metadata": "_meta"}
     source = ends.source(EndpointSpec("q", "reader", "kafka", options, f"g.{topic}.0", f"g.{topic}"))
     producer = Producer({"bootstrap.servers": kafka.server})
+    headers: list[tuple[str, str | bytes | None]]
     headers = [("unit", b"K"), ("unit", b"C"), ("odd", b"\xff"), ("none", None), ("fogline-id", b"a")]
     producer.produce(topic, b'{"n":1}', b"oven", headers=headers, timestamp=TIME_MS)
     producer.produce(topic, b'{"n":2}', timestamp=TIME_MS + 1)

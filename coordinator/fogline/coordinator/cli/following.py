@@ -9,6 +9,7 @@ import typer
 from fogline.coordinator.cli import output
 from fogline.coordinator.cli.output import say
 from fogline.runtimes.spec import COUNTERS
+from fogline.v1 import common_pb2 as common
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.v1 import operator_coordinator_pb2_grpc as operator_grpc
 from fogline.wire.errors import CATALOGUE
@@ -73,9 +74,34 @@ def stage_rows(found: operator.DeploymentStatus) -> list[dict[str, Any]]:
                 **{name: counted.get(name, 0) for name in COUNTERS},
                 "p50_s": stage.observed.p50_s,
                 "p99_s": stage.observed.p99_s,
+                **_behind(stage.observed),
             }
         )
     return rows
+
+
+def _behind(observed: common.StageObserved) -> dict[str, Any]:
+    """How far behind a stage is: records in all its queues, the oldest of any; None where it is not known."""
+    reads = [
+        {
+            "queue": each.queue,
+            "lag": each.lag if each.HasField("lag") else None,
+            "oldest_s": each.oldest_s if each.HasField("oldest_s") else None,
+        }
+        for each in observed.readings
+    ]
+    lags = [each["lag"] for each in reads if each["lag"] is not None]
+    ages_s = [each["oldest_s"] for each in reads if each["oldest_s"] is not None]
+    return {"lag": sum(lags) if lags else None, "oldest_s": max(ages_s, default=None), "reads": reads}
+
+
+def _behind_columns(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Only those that say something: the table is wide."""
+    cells = {
+        "LAG": ["-" if row["lag"] is None else str(row["lag"]) for row in rows],
+        "OLDEST": ["-" if row["oldest_s"] is None else f"{row['oldest_s']:.1f} s" for row in rows],
+    }
+    return {column: found for column, found in cells.items() if set(found) != {"-"}} if rows else {}
 
 
 def show_status(found: operator.DeploymentStatus) -> None:
@@ -84,13 +110,16 @@ def show_status(found: operator.DeploymentStatus) -> None:
     columns = ["STAGE", "NODE", "STATE", "PID", "RESTARTS", "IN", "OUT"]
     columns += ["DONE", "FILTERED", "DEAD", "DROPPED", "FLIGHT", "AGAIN", "P50", "P99"]
     counters = ("in", "out", "done", "filtered", "dead_lettered", "dropped", "in_flight", "redelivered")
+    found_rows = stage_rows(found)
+    behind = _behind_columns(found_rows)
     rows = [
         [row["name"], row["node"], row["state"], row["pid"] or "-", row["restarts"]]
         + [row[name] for name in counters]
         + [f"{row['p50_s'] * 1000:.1f} ms", f"{row['p99_s'] * 1000:.1f} ms"]
-        for row in stage_rows(found)
+        + [cells[number] for cells in behind.values()]
+        for number, row in enumerate(found_rows)
     ]
-    output.print_table(columns, rows)
+    output.print_table([*columns, *behind], rows)
     for segment, stage in {each.segment: each for each in found.stages}.items():
         if stage.reason or stage.progress:
             print(f"{segment}: {'; '.join(each for each in (stage.reason, stage.progress) if each)}")

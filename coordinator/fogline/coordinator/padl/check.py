@@ -172,7 +172,7 @@ def _metadata(document: Document) -> Iterator[Problem]:
         if not field:
             yield error(place, "metadata must be the name of a field", "for example _meta")
         elif format_ != "json":
-            message = f"a record of format {quoted(format_)} has no fields, so nothing can be added to it"
+            message = f"a record of format {format_!r} has no fields, so nothing can be added to it"
             yield error(place, message, 'use "format": "json", or leave "metadata" out')
         elif name in written - read:
             message = f"no stage reads {quoted(name)}, and metadata is added to what is read"

@@ -5,12 +5,12 @@
     {"cpu": 0.5}  ->  {"cpu": 0.5, "_meta": {"topic": "plant/oven/raw", "key": null,
                                              "time": "2026-01-31T12:00:00.123Z", "headers": {"unit": "K"}}}
 
-The payload itself is rewritten, once, as it is read: whatever happens to the record afterwards, a dead letter and its replay
-too, it holds the field. One of the same name that a record came with is replaced: a reader can rely on what stands
-there. A payload that is no JSON object passes as it is, so that its stage says what is wrong with it.
+The payload itself is rewritten, once, as it is read: whatever happens to the record afterwards, a dead letter and its
+replay too, it holds the field. One of the same name that a record came with is replaced: a reader can rely on what
+stands there. A payload that is no JSON object passes as it is, so that its stage says what is wrong with it.
 
-The source under it fills in `Message.about` because it finds the option too. Where the option is not set, nothing of this
-is there.
+The source under it fills in `Message.about` because it finds the option too. Where the option is not set, nothing of
+this is there.
 """
 
 from __future__ import annotations
@@ -66,6 +66,10 @@ class AnnotatedSource(Wrapped, Source):
         super().__init__(inner)
         self._source = inner
         self._name = name
+
+    @property
+    def lag(self) -> int | None:
+        return self._source.lag
 
     def bind(self) -> None:
         self._source.bind()

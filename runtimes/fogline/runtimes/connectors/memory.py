@@ -18,6 +18,7 @@ from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec
 
 BACK_OFF_S = 0.01
+_NO_TOPIC = About("", ())
 
 
 class MemoryQueue:
@@ -31,7 +32,7 @@ class MemoryQueue:
         self.finished = False
         self._numbers = itertools.count(1)
 
-    def put(self, payload: bytes, carried: Carried = NOTHING, about: About = About("", ())) -> None:
+    def put(self, payload: bytes, carried: Carried = NOTHING, about: About = _NO_TOPIC) -> None:
         self.waiting.append((next(self._numbers), payload, carried, about))
 
     def give_back(self) -> None:
