@@ -162,3 +162,20 @@ def test_keys_and_headers_of_kafka_are_told(ends: Ends, kafka: Kafka, client: st
     found = {"topic": topic, "key": "oven", "time": "2023-11-14T22:13:20.123Z", "headers": told}
     assert first == {"n": 1, "_meta": found}
     assert second["_meta"] == {"topic": topic, "key": None, "time": "2023-11-14T22:13:20.124Z", "headers": {}}
+
+
+@pytest.mark.parametrize("client", ["confluent", "python"])
+def test_the_lag_is_what_is_not_committed(ends: Ends, kafka: Kafka, client: str) -> None:
+    topic = uuid.uuid4().hex
+    options = {"server": "127.0.0.1", "port": kafka.port, "topic": topic, "client": client, "metadata": "_meta"}
+    source = ends.source(EndpointSpec("q", "reader", "kafka", options, f"g.{topic}.0", f"g.{topic}"))
+    assert source.lag in {None, 0}
+    producer = Producer({"bootstrap.servers": kafka.server})
+    for number in range(10):
+        producer.produce(topic, b"%d" % number)
+    assert producer.flush(DEADLINE_S) == 0
+    messages = ends.taken(source, 10)
+    source.ack(messages[:4])
+    ends.until(lambda: source.take(9, 0.02) or source.lag == 6)
+    source.ack(messages[4:])
+    ends.until(lambda: source.take(9, 0.02) or source.lag == 0)
