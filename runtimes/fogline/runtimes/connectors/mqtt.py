@@ -300,7 +300,7 @@ class Mqtt:
         """Connect with a clean start and no session of one's own, and leave."""
         poller = Poller()
         try:
-            visitor = MqttSink(endpoint, poller, self._peer(endpoint, clean=True))
+            visitor = _Endpoint(endpoint, poller, self._peer(endpoint, clean=True))
             visitor.open()
             visitor.close()
         finally:
