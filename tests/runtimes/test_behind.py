@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,12 @@ def test_without_a_time_its_arrival_counts_and_a_clock_ahead_of_ours_makes_nothi
 
 def test_a_pump_holds_nothing_once_all_is_acknowledged() -> None:
     seen = list[float | None]()
-    plant = Plant(("a", "in", "out", lambda record: [seen.append(inlet.oldest_s()) or record]))
+
+    def handler(record: Any) -> list[Any]:
+        seen.append(inlet.oldest_s())
+        return [record]
+
+    plant = Plant(("a", "in", "out", handler))
     inlet = plant.pump._all[0]
     plant.queues["in"].put(b"1", Carried(None, int((time.time() - HOUR_S) * 1000)))
     plant.run()

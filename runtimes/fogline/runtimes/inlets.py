@@ -107,6 +107,7 @@ class Inlet:
             id=message.id,
             payload=message.payload,
             number=message.handle if self.replays else 0,
+            **message.carried._asdict(),
         )
 
     def keep_letters(self) -> None:
