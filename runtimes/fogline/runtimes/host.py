@@ -19,7 +19,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,10 +108,10 @@ class Segment:
         self._bind_wanted.set()
         self._poller.wake()
 
-    def request_drain(self, deadline_s: float) -> None:
+    def request_drain(self, deadline_s: float, leaving: Collection[str] = ()) -> None:
         self._drain_s = deadline_s
         if self._pump is not None:
-            self._pump.finish(deadline_s)
+            self._pump.finish(deadline_s, leaving)
         self._poller.wake()
 
     def request_replay(self, numbers: Iterable[int]) -> int:

@@ -54,6 +54,8 @@ class Inlet:
         self.waiting: list[Message] = []
         """Taken, and not run yet: they come in several batches."""
         self.ended = False
+        self.emptying = False
+        """Nothing new comes, but what is kept for this reader is read to its end."""
         self.not_before = 0.0
         self.held = ""
         """Why dead letters of it cannot be kept. Nothing more is taken or run meanwhile."""

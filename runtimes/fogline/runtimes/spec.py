@@ -75,7 +75,7 @@ COUNTERS = ("in", "done", "filtered", "dead_lettered", "dropped", "in_flight", "
 """Per stage, in this order everywhere: `in = done + filtered + dead_lettered + dropped + in_flight`."""
 
 
-_LATER_KEYS = ("route", "envelopes", "exactly_once")
+_LATER_KEYS = ("route", "envelopes", "exactly_once", "shared")
 """Of stages and endpoints, in a later release than the others; left out while empty, so that the digest of what does
 not use them stays what it was, and no process is replaced for an upgrade."""
 
@@ -147,6 +147,8 @@ class EndpointSpec:
     """Sources: a Fogline stage writes this queue (only foreigners otherwise)."""
     envelopes: bool = False
     """An automatic queue: a message carries many records."""
+    shared: bool = False
+    """A reader that shares its queue with the other copies of its stage."""
     exactly_once: bool = False
     """One of the ends of a segment whose outputs and offsets are committed together."""
 

@@ -108,6 +108,13 @@ class Source(Endpoint):
         """Bring nothing more, but go on acknowledging. What was received and not taken stays with
         the broker. The subscription stays: it collects for the successor."""
 
+    def leave(self) -> bool:
+        """Nobody will read under this name again, and others take over what it would have got: bring to an end
+        what is kept for it alone. True: `take` goes on, and raises EndOfInput when that is all acknowledged. False:
+        nothing is kept for it, and this was `stop_intake`."""
+        self.stop_intake()
+        return False
+
 
 class Sink(Endpoint):
     """Messages out, in order as far as the broker confirms them in order."""
@@ -136,7 +143,7 @@ class Connector(Protocol):
         """Reach the broker under a name of its own, leaving nothing behind. Raises NotConnected."""
         ...
 
-    def release(self, endpoint: EndpointSpec) -> int:
-        """End the reader's session: what it had collected is gone. Returns how many messages that were, at
-        least. Raises NotConnected."""
+    def release(self, endpoint: EndpointSpec, *, others: bool = False) -> int:
+        """End the reader's session: what it had collected is gone. `others`: copies of its stage go on reading, so
+        what they have in common stays. Returns how many messages are gone, at least. Raises NotConnected."""
         ...

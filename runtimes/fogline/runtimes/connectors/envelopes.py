@@ -137,6 +137,9 @@ class EnvelopeSource(_Wrapped, Source):
         self._records.clear()
         self._source.stop_intake()
 
+    def leave(self) -> bool:
+        return self._source.leave()
+
     def _open(self, envelope: Message) -> None:
         """What is no envelope is a record as it is: its stage will say what is wrong with it."""
         try:
@@ -180,5 +183,5 @@ class Enveloped:
     def check(self, endpoint: EndpointSpec) -> None:
         self._inner.check(endpoint)
 
-    def release(self, endpoint: EndpointSpec) -> int:
-        return self._inner.release(endpoint)
+    def release(self, endpoint: EndpointSpec, *, others: bool = False) -> int:
+        return self._inner.release(endpoint, others=others)
