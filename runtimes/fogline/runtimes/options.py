@@ -105,12 +105,33 @@ CONNECTORS: Mapping[str, tuple[Option, ...] | None] = {
         ),
     ),
     "websocket": None,
-    "file": None,
+    "file": (
+        Option(
+            "path",
+            "string",
+            "File on the node of the stage; where it is read, with * and ? for several files.",
+            "/data/in/*.csv",
+            required=True,
+        ),
+        Option(
+            "format",
+            "string",
+            "How a line becomes a record: json (a JSON value), csv (with a header) or text; else as the path ends.",
+            "csv",
+            choices=("json", "csv", "text"),
+        ),
+        Option("delimiter", "string", "What stands between the cells of a csv file.", ";", default=","),
+    ),
 }
 """Connector -> its options; None: the connector is known but this release refuses it."""
 
 ADDRESS = ("server", "port", "topic")
 """The options that say where a queue is; the others say how it is read and written."""
+
+FILE_FORMATS: Mapping[str, str] = {
+    ".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".txt": "text"
+}  # fmt: skip
+"""Ending of a file's name -> how it is read and written when no `format` says so."""
 
 FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
     "code": (
@@ -155,6 +176,12 @@ FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
 """Framework -> its options; None: the framework is known but this release refuses it."""
 
 FRAMEWORK_ALIASES: Mapping[str, str] = {"scikit-learn": "sklearn", "keras": "tensorflow"}
+
+
+def file_format(path: str) -> str:
+    """The format that a path's ending stands for; empty when it says nothing."""
+    name = path.rpartition("/")[2].lower()
+    return FILE_FORMATS.get(name[name.rfind(".") :], "") if "." in name else ""
 
 
 def defaults(table: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ filtered, or on the disk as a dead letter; while that cannot be written its sour
 ::
 
     running --finish()--> finishing --window empty--> (run returns)
-       |  \\--end of every input--^
+       |---end of every input, all of it acknowledged--> (run returns, `ended`)
        |---a record failed, `stop`--> finishing what came before it --> raises RecordFailed
        \\---a connector gave up--> raises Superseded
 """
@@ -77,6 +77,8 @@ class Pump:
         self._window = 2 * batch.max_size
         self._out = 0
         self._failure: Failure | None = None
+        self.ended = False
+        """Every input is at its end. What came of it is confirmed once `run` has returned, however long that takes."""
         self._deadline: float | None = None
         self._leaving: frozenset[str] = frozenset()
         self._endpoints: tuple[Endpoint, ...] = (*(each.source for each in parts.inlets), *parts.sinks.values())
@@ -113,7 +115,7 @@ class Pump:
                 self._stop_intake()
             self._keep_letters()
             self._settle()
-            if stopped and self._out == 0 and not self._emptying():
+            if (stopped or self.ended) and self._out == 0 and not self._emptying():
                 break
             if stopped and self._deadline is not None and time.monotonic() > self._deadline:
                 self._end()
@@ -133,7 +135,6 @@ class Pump:
                 inlet.emptying = True
                 continue
             inlet.source.stop_intake()
-            inlet.ended = True
             self._out -= len(inlet.waiting)
             inlet.waiting = []
 
@@ -167,8 +168,8 @@ class Pump:
                 if inlet.waiting:
                     self._poller.wait(0.0)  # no take will serve the sockets in between
                 return True
-        if all(inlet.ended and not inlet.waiting for inlet in self._inlets if not inlet.replays):
-            self.finish(FINISH_S)
+        if not self.finishing:
+            self.ended = all(inlet.ended and not inlet.waiting for inlet in self._inlets if not inlet.replays)
         return False
 
     def _take(self, inlet: Inlet) -> list[Message]:

@@ -14,6 +14,7 @@ from fogline.runtimes.frameworks.base import Framework
 from fogline.runtimes.spec import EndpointSpec, SpecError, StageSpec
 
 CONNECTORS = {
+    "file": "fogline.runtimes.connectors.file:connector",
     "kafka": "fogline.runtimes.connectors.kafka:connector",
     "mqtt": "fogline.runtimes.connectors.mqtt:connector",
 }

@@ -31,12 +31,16 @@ MEMORY = "memory"
 SECRETS_VARIABLE = "FOGLINE_SECRETS"
 """Environment variable that names the folder of secrets, a file each."""
 
+POSITIONS_VARIABLE = "FOGLINE_POSITIONS"
+"""Environment variable that names the folder in which readers of files keep how far they are."""
+
 
 class Exit(IntEnum):
     """How a segment process ended. 0 and the numbers here are final words; anything else is a crash."""
 
     DONE = 0
-    """Drained on request: everything taken was acknowledged."""
+    """Everything taken was acknowledged: drained on request, or, when it has left `finished.json`, at the end of
+    its input."""
     BAD_SPEC = 64
     """The spec itself cannot be run (unknown plugin, wrong option, newer spec version)."""
     STAGE_UNUSABLE = 65

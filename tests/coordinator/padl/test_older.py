@@ -119,7 +119,7 @@ REFUSED: list[tuple[str, Any, str, str, str]] = [
     ("pipeline/scale/constraints/model/max_execution_time", "soon", "", "a number of seconds above 0", ""),
     ("pipeline/scale/resources", {"network": "10GbE"}, "/network", "'resources.network' is not available yet", ""),
     ("pipeline/scale/resources", {"gpus": "2"}, "/gpus", "'resources.gpus' is not available yet", ""),
-    ("queues/raw/path", "/var/log/*.log", "", "connector 'file' is not available yet", "available: kafka, mqtt"),
+    ("queues/raw/path", "logs/*.log", "", "'logs/*.log' is looked up on the node of the stage", "absolute path"),
     ("queues/raw/path", "ws://edge/raw", "", "connector 'websocket' is not available yet", ""),
     ("queues/raw/path", "wss://edge/raw", "", "('wss://') is not available yet", "use ws://"),
     ("queues/raw/path", "http://elk:9200/pred", "", "no connector is known for 'http://'", "mqtt://"),

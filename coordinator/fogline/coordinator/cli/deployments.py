@@ -163,10 +163,10 @@ def start(
     insecure: InsecureOption = False,
     output_: OutputOption = Output.TABLE,
 ) -> None:
-    """Run a stopped or failed deployment again.
+    """Run a stopped, failed or finished deployment again.
 
-    With the document and on the nodes it had; what waits in the broker is taken up. Follows to a verdict like
-    submit: exit code 0 when it runs, 5 when it failed. One that runs already is left alone.
+    With the document and on the nodes it had; what waits in the broker, or came into its files, is taken up. Follows
+    to a verdict like submit: exit code 0 when it runs, 5 when it failed. One that runs already is left alone.
 
     Example: coord start anomaly
     """
@@ -232,8 +232,8 @@ def delete(
 ) -> None:
     """Stop a deployment and forget it.
 
-    Ends its broker sessions and removes its dead letters: what waits for its stages is gone. `coord events` still
-    tells of it.
+    Ends its broker sessions and removes its dead letters: what waits for its stages is gone. How far its files were
+    read is forgotten. `coord events` still tells of it.
 
     Example: coord delete anomaly
     """

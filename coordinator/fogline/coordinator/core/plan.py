@@ -10,13 +10,16 @@ from fogline.coordinator.core.fleet import Node
 from fogline.coordinator.core.graph import Link, direct_links, ends, link_name
 from fogline.coordinator.core.place import Circumstances, PassedOver, place
 from fogline.coordinator.core.split import Cut, Segment, split
-from fogline.coordinator.core.wires import Wiring, automatic_queues, wire_problems
+from fogline.coordinator.core.wires import Wiring, automatic_queues, shared_files, wire_problems
 from fogline.coordinator.padl.available import unavailable
 from fogline.coordinator.padl.check import check
+from fogline.coordinator.padl.files import FILE
 from fogline.coordinator.padl.model import Document, Queue
 from fogline.coordinator.padl.problems import Problem
 
 QUEUE_GUARANTEE = "at least once, as long as the broker keeps what it acknowledged"
+READ_GUARANTEE = "at least once: the node keeps how far it is acknowledged; the end of all files ends the segment"
+WRITTEN_GUARANTEE = "at least once: confirmed when it is on the node's disk"
 MEMORY_GUARANTEE = "at least once: the segment's input is acknowledged after its output"
 
 
@@ -72,6 +75,7 @@ def plan(
         where = {stage: known[node] for stage, node in placement.nodes.items()}
         problems += wire_problems(document, result.cuts, automatic, where)
         problems += exactly_once_problems(document, result.segments, automatic)
+        problems += shared_files(document, result.segments)
     passed = {each.name: placement.passed_over.get(each.name, []) for each in result.segments}
     links = tuple(_links(document, result.cuts, automatic))
     return Plan(document.id, result.segments, links, passed, tuple(problems), automatic)
@@ -80,7 +84,9 @@ def plan(
 def _links(document: Document, cuts: Sequence[Cut], automatic: Mapping[Link, Queue]) -> list[PlannedLink]:
     around = ends(document)
     declared = [
-        PlannedLink(name, queue.connector, queue_address(queue), tuple(writing), tuple(reading), _promise(queue))
+        PlannedLink(
+            name, queue.connector, queue_address(queue), tuple(writing), tuple(reading), _guarantee(queue, reading)
+        )
         for name, queue in sorted(document.queues.items())
         for writing, reading in [around[name]]
     ]
@@ -104,12 +110,16 @@ def _links(document: Document, cuts: Sequence[Cut], automatic: Mapping[Link, Que
     return declared + direct + cut
 
 
-def _promise(queue: Queue) -> str:
+def _guarantee(queue: Queue, reading: Sequence[str]) -> str:
+    if queue.connector == FILE:
+        return READ_GUARANTEE if reading else WRITTEN_GUARANTEE
     return EXACTLY_ONCE_GUARANTEE if queue.guarantee == EXACTLY_ONCE else QUEUE_GUARANTEE
 
 
 def queue_address(queue: Queue) -> str:
     """Where a queue is, for people: `mqtt://localhost:1883/plant/raw`."""
+    if queue.connector == FILE:
+        return f"file://{queue.props.get('path', '')}"
     server, port, topic = (queue.props.get(key, "") for key in ("server", "port", "topic"))
     place_of = f"{server}:{port}" if port else f"{server}"
     return f"{queue.connector}://{place_of}/{topic}"

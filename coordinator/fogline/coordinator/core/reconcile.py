@@ -23,8 +23,10 @@ HOLD_S = 1.0
 MAX_STARTS = 3
 """A copy that died this often before its first ready will not get there."""
 
-_ENDED = frozenset({CopyState.PREPARING, CopyState.PREPARED, CopyState.FAILED, CopyState.GONE})
+_ENDED = frozenset({CopyState.PREPARING, CopyState.PREPARED, CopyState.FAILED, CopyState.GONE, CopyState.FINISHED})
 """Not running: nothing to drain, so stopped whatever its depth."""
+_SERVED = frozenset({CopyState.READY, CopyState.FINISHED})
+"""It does what it shall, or has done it: some input is shorter than the way to ready."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ def _advance(d: Deployment, observed: Observed, now_s: float) -> tuple[Deploymen
         return _advance_restarting(d, observed, now_s), None
     if d.phase is Phase.STOPPING:
         return _advance_stopping(d, observed, now_s), None
+    if d.phase is Phase.RUNNING and (words := _finished(d, observed)):
+        return replace(_enter(d, Phase.FINISHED, now_s), reason=words), None
     return d, None
 
 
@@ -74,7 +78,7 @@ def _advance_preparing(d: Deployment, observed: Observed, now_s: float) -> tuple
     failure = failure or _overdue(d, new, observed, now_s, "prepared")
     if failure:
         return _give_up_preparing(d, failure, now_s)
-    ready = {CopyState.PREPARED, CopyState.STARTING, CopyState.LOADED, CopyState.READY, CopyState.RESTARTING}
+    ready = {CopyState.PREPARED, CopyState.STARTING, CopyState.LOADED, CopyState.RESTARTING, *_SERVED}
     if not ending and all(observed.get(copy, Seen()).state in ready for copy in new):
         return _enter(d, Phase.DRAINING if _replaced(d) else Phase.STARTING, now_s), None
     return d, None
@@ -121,7 +125,17 @@ def _advance_starting(d: Deployment, observed: Observed, now_s: float) -> tuple[
         text = f"{d.failure.text}; rolled back to revision {d.revision}, which runs again"
         return running, Outcome(d.failure.revision, False, text)
     left = (f"segment {copy.segment}: {note}" for copy in gone if (note := observed.get(copy, Seen()).reason))
-    return running, Outcome(d.revision, True, "; ".join((f"revision {d.revision} is running", *left)))
+    words = _finished(d, observed)
+    state = f"finished: {words}" if words else "running"
+    return running, Outcome(d.revision, True, "; ".join((f"revision {d.revision} is {state}", *left)))
+
+
+def _finished(d: Deployment, observed: Observed) -> str:
+    """What every segment said at the end of its input; empty while one has not come to it."""
+    seen = [(copy.segment, observed.get(copy, Seen())) for copy in d.target if _incarnated(d, copy, observed)]
+    if len(seen) < len(d.target) or any(each.state is not CopyState.FINISHED for _, each in seen):
+        return ""
+    return "; ".join(each.reason if len(seen) == 1 else f"{segment}: {each.reason}" for segment, each in seen)
 
 
 def _held(d: Deployment, observed: Observed, now_s: float) -> tuple[Deployment, bool]:
@@ -133,7 +147,7 @@ def _held(d: Deployment, observed: Observed, now_s: float) -> tuple[Deployment, 
 
 
 def _ready(d: Deployment, copy: Copy, observed: Observed) -> bool:
-    return observed.get(copy, Seen()).state is CopyState.READY and _incarnated(d, copy, observed)
+    return observed.get(copy, Seen()).state in _SERVED and _incarnated(d, copy, observed)
 
 
 def _incarnated(d: Deployment, copy: Copy, observed: Observed) -> bool:
@@ -203,7 +217,7 @@ def _first_failure(copies: Iterable[Copy], observed: Observed) -> str:
 def _dying(copies: Iterable[Copy], observed: Observed) -> str:
     for copy in copies:
         seen = observed.get(copy, Seen())
-        if seen.restarts >= MAX_STARTS and seen.state is not CopyState.READY:
+        if seen.restarts >= MAX_STARTS and seen.state not in _SERVED:
             where = f"segment {copy.segment} on {copy.node}"
             return f"{where} died {seen.restarts} times before it was ready: {seen.reason}"
     return ""
@@ -213,7 +227,7 @@ def _overdue(d: Deployment, copies: Iterable[Copy], observed: Observed, now_s: f
     limit_s = _limit_s(d, observed)
     if now_s - d.since_s <= limit_s:
         return ""
-    reached = {CopyState.READY} if goal == "ready" else {CopyState.PREPARED, CopyState.READY}
+    reached = _SERVED if goal == "ready" else {CopyState.PREPARED, *_SERVED}
     for copy in copies:
         seen = observed.get(copy, Seen())
         if seen.state not in reached:
@@ -262,7 +276,7 @@ def _wanted(d: Deployment, observed: Observed) -> dict[Copy, Want]:
     elif d.phase in {Phase.STARTING, Phase.ROLLING_BACK, Phase.RESTARTING}:
         wanted |= {copy: Want(Wanted.STOPPED) for copy in _replaced(d)}
         wanted |= _start_in_order(d, observed)
-    elif d.phase is Phase.RUNNING:
+    elif d.phase in {Phase.RUNNING, Phase.FINISHED}:  # a node starts nothing again that has come to its end
         wanted |= {copy: Want(Wanted.RUNNING, bind=True) for copy in d.target}
     elif d.phase is Phase.STOPPING:
         wanted |= _stop_in_order(d.target, observed, d.release)

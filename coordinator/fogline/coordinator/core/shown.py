@@ -12,6 +12,8 @@ def shown_state(deployment: Deployment, observed: Observed) -> tuple[str, str]:
         return deployment.phase.value, deployment.reason
     for copy in deployment.target:
         seen = observed.get(copy, Seen())
+        if seen.state is CopyState.FINISHED:
+            continue
         if not seen.node_connected:
             reason = f"node {copy.node} is not connected; segment {copy.segment} was {seen.state} when last heard"
             return "degraded", reason

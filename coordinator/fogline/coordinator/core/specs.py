@@ -10,6 +10,7 @@ from typing import Any
 from fogline.coordinator.core.exactly_once import is_exact
 from fogline.coordinator.core.graph import Link, link_name, readers, writers
 from fogline.coordinator.core.split import Segment
+from fogline.coordinator.padl.files import FILE, format_of
 from fogline.coordinator.padl.model import Document, Health, Queue, Stage
 from fogline.runtimes.options import CONNECTORS, FRAMEWORKS, defaults
 from fogline.runtimes.spec import BatchSpec, EndpointSpec, HealthSpec, OnErrorSpec, SegmentSpec, StageSpec
@@ -165,4 +166,6 @@ def _written(stage: Stage) -> tuple[str, ...]:
 
 
 def _queue_options(queue: Queue) -> dict[str, Any]:
+    if queue.connector == FILE:
+        return defaults(CONNECTORS[FILE] or (), {**queue.props, "format": format_of(queue)})
     return defaults(CONNECTORS[queue.connector] or (), queue.props)

@@ -13,7 +13,9 @@ from typing import Any
 
 from fogline.coordinator.core.fleet import Node
 from fogline.coordinator.core.graph import Link, ends, link_name
-from fogline.coordinator.core.split import Cut
+from fogline.coordinator.core.split import Cut, Segment
+from fogline.coordinator.padl import links
+from fogline.coordinator.padl.files import FILE
 from fogline.coordinator.padl.model import Document, Queue
 from fogline.coordinator.padl.problems import Problem, error, pointer_to, warning
 
@@ -55,6 +57,20 @@ def wire_problems(
     found = [_no_broker(cut) for cut in cuts if cut.link not in queues]
     found += _apart(document, queues, nodes)
     return found
+
+
+def shared_files(document: Document, segments: Sequence[Segment]) -> Iterator[Problem]:
+    """Files that two processes would write."""
+    of = {stage: segment.name for segment in segments for stage in segment.stages}
+    writing: dict[str, set[str]] = {}
+    for end in (*links.ends(document), *links.copies(document)):
+        if end.side == "output" and end.name in document.queues and document.queues[end.name].connector == FILE:
+            writing.setdefault(end.name, set()).add(end.stage)
+    for name, stages in writing.items():
+        if len({of.get(stage) for stage in stages}) > 1:
+            message = f"the file queue {name} is written by {' and '.join(sorted(stages))}, which are not one process"
+            hint = "give each its own file, or link these stages to one that writes it"
+            yield error(document.written(pointer_to("queues", name)), message, hint)
 
 
 def _first_broker(document: Document) -> dict[str, Any]:

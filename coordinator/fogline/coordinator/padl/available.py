@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fogline.coordinator.padl.files import relative_paths
 from fogline.coordinator.padl.model import CODE, Document, Queue, Stage
 from fogline.coordinator.padl.problems import Problem, error, listed, pointer_to, quoted
 from fogline.coordinator.padl.props import is_secret
@@ -21,6 +22,7 @@ def unavailable(document: Document) -> list[Problem]:
         *_document(document),
         *(problem for name, stage in document.pipeline.items() for problem in _stage(name, stage)),
         *(problem for name, queue in document.queues.items() for problem in _queue(name, queue)),
+        *relative_paths(document),
     ]
     return document.as_written(found)
 

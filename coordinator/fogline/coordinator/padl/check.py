@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Set
 
 from fogline.coordinator.padl import older
+from fogline.coordinator.padl.files import file_problems
 from fogline.coordinator.padl.links import copies, ends, link_problems
 from fogline.coordinator.padl.model import CODE, Document, Queue, Stage, Translated
 from fogline.coordinator.padl.problems import Problem, error, listed, near_miss, pointer_to, quoted, warning
@@ -31,6 +32,7 @@ def check(document: Document, broken: Set[str] = frozenset()) -> list[Problem]:
         *(problem for name, queue in document.queues.items() for problem in _queue(name, queue)),
         *_topics(document),
         *_guarantees(document),
+        *file_problems(document),
         *_machines(document, broken),
         *([] if broken else _unused(document)),
     ]
@@ -112,7 +114,7 @@ def _queue(name: str, queue: Queue) -> Iterator[Problem]:
     if address.message:
         yield error(place + "/path", address.message, address.hint)
     elif not queue.connector and queue.format is not None:
-        hint = "a URL such as mqtt://edge/norm"
+        hint = "a URL such as mqtt://edge/norm, or a file glob such as /data/*.csv"
         yield error(place, f"queue {quoted(name)} needs a 'path'", hint)
     elif not queue.connector:
         yield error(place, f"queue {quoted(name)} needs a 'connector'", f"one of {listed(CONNECTORS)}")

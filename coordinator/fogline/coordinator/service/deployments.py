@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fogline.coordinator.core.copies import copies_of
-from fogline.coordinator.core.deployment import SETTLED, Copy, Deployment, Outcome, Phase, Seen
+from fogline.coordinator.core.deployment import OVER, SETTLED, Copy, Deployment, Outcome, Phase, Seen
 from fogline.coordinator.core.events import Event, Health, Kind, copy_events, turn_events
 from fogline.coordinator.core.graph import Link
 from fogline.coordinator.core.history import SegmentChange, changes
@@ -117,10 +117,10 @@ class Deployments:
         return changes(current.target if current else (), self._copies(submission, planned)[0])
 
     def start(self, id_: str) -> None:
-        """Run the last revision of a stopped or failed deployment again, under a number of its own."""
+        """Run the last revision of a stopped, failed or finished deployment again, under a number of its own."""
         current = self.get(id_)
         _refuse_while_deleted(current)
-        if current.phase not in {Phase.STOPPED, Phase.FAILED, Phase.STOPPING}:
+        if current.phase not in OVER | {Phase.STOPPING}:
             return
         last = self._store.revision(id_, current.revision)
         number = self._store.add_revision(id_, last.document, last.artifacts, {})
@@ -246,7 +246,7 @@ class Deployments:
         cpus: dict[str, float] = {}
         memory_bytes: dict[str, int] = {}
         for other in self._deployments.values():
-            if other.id == id_ or other.phase in {Phase.STOPPED, Phase.FAILED}:
+            if other.id == id_ or other.phase in OVER:
                 continue
             document, _ = parse(json.loads(self.document(other.id) or b"{}"))
             for copy in other.target:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
-from fogline.coordinator.core.deployment import Copy, Phase
+from fogline.coordinator.core.deployment import OVER, Copy, Phase
 from fogline.coordinator.service.deployments import Deployments
 from fogline.coordinator.service.desk import WATCH_S
 from fogline.coordinator.service.fleet import Fleet
@@ -23,7 +23,7 @@ _MARK_BYTES = 4096
 """The end of what was handed on, by which the place is known again."""
 _PASSING = {ErrorKind.UNREACHABLE, ErrorKind.NOT_FOUND}
 """A node that is away comes back; a copy that is not there yet will be."""
-_OVER = {Phase.STOPPING, Phase.STOPPED, Phase.FAILED}
+_OVER = OVER | {Phase.STOPPING}
 
 Replies = AsyncGenerator[operator.LogsReply, None]
 

@@ -23,8 +23,8 @@ def deployment_status(deployments: Deployments, fleet: Fleet, id_: str, revision
         reason=reason,
         document=deployments.document(id_),
         settled=settled(deployment),
-        succeeded=state == "running",
-        verdict=reason or state,
+        succeeded=state in {"running", "finished"},
+        verdict=f"finished: {reason}" if state == "finished" else reason or state,
     )
     for copy in sorted(deployment.target, key=lambda each: (each.depth, each.segment)):
         result.stages.extend(_stage_rows(deployments, fleet, deployment, copy, observed[copy]))

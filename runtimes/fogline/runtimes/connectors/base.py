@@ -20,6 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
+from fogline.runtimes.codecs import Encode, codec
 from fogline.runtimes.errors import RuntimeFault
 from fogline.runtimes.message import Item, Message
 from fogline.runtimes.poller import Poller
@@ -118,6 +119,11 @@ class Source(Endpoint):
 
 class Sink(Endpoint):
     """Messages out, in order as far as the broker confirms them in order."""
+
+    @property
+    def encoder(self) -> Encode:
+        """Makes a payload of a result. It raises BadMessage for one that this queue does not take."""
+        return codec(str(self.endpoint.options.get("format", "json")))[1]
 
     @abstractmethod
     def send(self, items: Sequence[Item]) -> Receipt:
