@@ -125,6 +125,9 @@ CONNECTORS: Mapping[str, tuple[Option, ...] | None] = {
 }
 """Connector -> its options; None: the connector is known but this release refuses it."""
 
+LOOPBACK = ("localhost", "127.", "::1")
+"""How the name of a server begins that every machine looks for on itself."""
+
 ADDRESS = ("server", "port", "topic")
 """The options that say where a queue is; the others say how it is read and written."""
 

@@ -60,6 +60,14 @@ class Copy:
     segment: str = field(compare=False)
     depth: int = field(compare=False)
     """Its place in the order of draining and binding; another revision may give it another."""
+    each: bool = field(default=False, compare=False)
+    """One of those on every node that is admitted: whose node is away, is not waited for."""
+
+    @property
+    def label(self) -> str:
+        """The segment, and which copy of it where that is not the first."""
+        replica = self.assignment.split("/")[2]
+        return self.segment if replica == "0" else f"{self.segment}/{replica}"
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def plan(
     problems += unavailable(document)
     placement = place(document, fleet, given)
     problems += placement.problems
-    result = split(document, placement.nodes, incompatible)
+    result = split(document, placement.nodes, incompatible, placement.copies)
     automatic = automatic_queues(document, result.cuts, wiring)
     if not placement.problems:
         known = {node.name: node for node in fleet}

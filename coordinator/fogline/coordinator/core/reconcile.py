@@ -71,7 +71,7 @@ def _advance(d: Deployment, observed: Observed, now_s: float) -> tuple[Deploymen
 
 
 def _advance_preparing(d: Deployment, observed: Observed, now_s: float) -> tuple[Deployment, Outcome | None]:
-    new = [copy for copy in d.target if copy not in d.former]
+    new = [copy for copy in _awaited(d.target, observed) if copy not in d.former]
     # What begins again must be gone first, and so must what still ends the session of a reader's former topic.
     ending = [copy for copy in d.leaving if copy in new or _releases(d, copy, observed)]
     failure = _still_ending(d, ending, now_s) if ending else _first_failure(new, observed)
@@ -85,7 +85,7 @@ def _advance_preparing(d: Deployment, observed: Observed, now_s: float) -> tuple
 
 
 def _advance_draining(d: Deployment, observed: Observed, now_s: float) -> Deployment:
-    replaced = _replaced(d)
+    replaced = _awaited(_replaced(d), observed)
     overdue = now_s - d.since_s > _limit_s(d, observed)
     if overdue or all(_gone(copy, observed) for copy in replaced):
         return _enter(d, Phase.STARTING, now_s)
@@ -107,9 +107,10 @@ def _give_up_preparing(d: Deployment, failure: str, now_s: float) -> tuple[Deplo
 
 
 def _advance_starting(d: Deployment, observed: Observed, now_s: float) -> tuple[Deployment, Outcome | None]:
-    new = [copy for copy in d.target if copy not in d.former]
-    failure = _first_failure(d.target, observed) or _dying(new, observed)
-    failure = failure or _overdue(d, d.target, observed, now_s, "ready")
+    awaited = _awaited(d.target, observed)
+    new = [copy for copy in awaited if copy not in d.former]
+    failure = _first_failure(awaited, observed) or _dying(new, observed)
+    failure = failure or _overdue(d, awaited, observed, now_s, "ready")
     if failure:
         return _give_up_starting(d, failure, now_s)
     d, held = _held(d, observed, now_s)
@@ -140,7 +141,7 @@ def _finished(d: Deployment, observed: Observed) -> str:
 
 def _held(d: Deployment, observed: Observed, now_s: float) -> tuple[Deployment, bool]:
     """Since when everything is ready, noted; and whether it is by now long enough."""
-    if not all(_ready(d, copy, observed) for copy in d.target):
+    if not all(_ready(d, copy, observed) for copy in _awaited(d.target, observed)):
         return replace(d, ready_since_s=None), False
     since_s = now_s if d.ready_since_s is None else d.ready_since_s
     return replace(d, ready_since_s=since_s), now_s - since_s >= HOLD_S
@@ -192,6 +193,11 @@ def _advance_stopping(d: Deployment, observed: Observed, now_s: float) -> Deploy
 
 def _enter(d: Deployment, phase: Phase, now_s: float) -> Deployment:
     return replace(d, phase=phase, since_s=now_s, ready_since_s=None)
+
+
+def _awaited(copies: Iterable[Copy], observed: Observed) -> list[Copy]:
+    """Those that a phase waits for: of copies on each node, only the ones whose node is there."""
+    return [copy for copy in copies if not copy.each or observed.get(copy, Seen()).node_connected]
 
 
 def _replaced(d: Deployment) -> list[Copy]:
@@ -298,7 +304,8 @@ def _stop_in_order(copies: Iterable[Copy], observed: Observed, release: bool) ->
     What is gone stays listed: only as long as it is listed as STOPPED does its absence mean that it is gone.
     """
     states = {copy: observed.get(copy, Seen()).state for copy in copies}
-    shallowest = min((copy.depth for copy, state in states.items() if state is not CopyState.GONE), default=0)
+    awaited = _awaited(states, observed)
+    shallowest = min((copy.depth for copy in awaited if states[copy] is not CopyState.GONE), default=0)
     stop = Want(Wanted.STOPPED, release=release)
     return {
         copy: stop if copy.depth <= shallowest or state in _ENDED else Want(Wanted.RUNNING, bind=True)
@@ -308,7 +315,7 @@ def _stop_in_order(copies: Iterable[Copy], observed: Observed, release: bool) ->
 
 def _start_in_order(d: Deployment, observed: Observed) -> dict[Copy, Want]:
     """All load at once; binding goes from downstream to upstream, behind the readers' subscriptions."""
-    unbound = [copy.depth for copy in d.target if not _ready(d, copy, observed)]
+    unbound = [copy.depth for copy in _awaited(d.target, observed) if not _ready(d, copy, observed)]
     deepest = max(unbound, default=0)
     return {copy: Want(Wanted.RUNNING, bind=copy.depth >= deepest) for copy in d.target}
 

@@ -18,8 +18,8 @@ from fogline.coordinator.padl import links
 from fogline.coordinator.padl.files import FILE
 from fogline.coordinator.padl.model import Document, Queue
 from fogline.coordinator.padl.problems import Problem, error, pointer_to, warning
+from fogline.runtimes.options import LOOPBACK
 
-_LOOPBACK = ("localhost", "127.", "::1")
 _OF_THE_QUEUE = {"topic", "format"}
 """Options of a queue that say nothing of its broker."""
 
@@ -104,7 +104,7 @@ def _lonely(
 ) -> Iterator[Problem]:
     server = str(queue.props.get("server", ""))
     at = {nodes[stage].machine_id: nodes[stage].name for stage in stages if stage in nodes}
-    if server.startswith(_LOOPBACK) and len(at) > 1:
+    if server.startswith(LOOPBACK) and len(at) > 1:
         where = " and ".join(sorted(at.values()))
         yield warning(
             pointer,
