@@ -136,9 +136,13 @@ def status(
     id_: IdArgument,
     coordinator: CoordinatorOption = DEFAULT_ADDRESS,
     insecure: InsecureOption = False,
+    copies: Annotated[bool, typer.Option("--copies", help="A row for every copy of a stage, however many.")] = False,
     output_: OutputOption = Output.TABLE,
 ) -> None:
     """Show a deployment, one row a stage.
+
+    Of a stage with several copies the row is the sum of theirs; they follow it, of more than five only those that
+    are not well.
 
     Counters are as of now. IN = DONE + FILTERED + DEAD + DROPPED + FLIGHT; AGAIN counts redelivered records. P50
     and P99 are from arrival in the segment to confirmation.
@@ -150,7 +154,7 @@ def status(
     if output_ is Output.JSON:
         output.print_json(status_json(found))
     else:
-        show_status(found)
+        show_status(found, copies=copies)
 
 
 DetachOption = Annotated[bool, typer.Option("--detach", help="Return at once instead of following to a verdict.")]

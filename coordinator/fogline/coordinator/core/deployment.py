@@ -66,8 +66,12 @@ class Copy:
     @property
     def label(self) -> str:
         """The segment, and which copy of it where that is not the first."""
-        replica = self.assignment.split("/")[2]
-        return self.segment if replica == "0" else f"{self.segment}/{replica}"
+        return self.segment if self.replica == "0" else f"{self.segment}/{self.replica}"
+
+    @property
+    def replica(self) -> str:
+        """Which copy: a number, or the name of its node."""
+        return self.assignment.split("/")[2]
 
 
 @dataclass(frozen=True)
