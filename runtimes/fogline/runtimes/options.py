@@ -55,7 +55,23 @@ CONNECTORS: Mapping[str, tuple[Option, ...] | None] = {
         ),
     ),
     "kafka": None,
-    "websocket": None,
+    "websocket": (
+        Option("server", "string", "Host name or address of the end that listens.", "edge1", required=True),
+        Option("port", "integer", "Port of the end that listens.", 8765, required=True, minimum=1, maximum=65535),
+        Option("topic", "string", "Path of the URL.", "plant/raw", required=True),
+        Option(
+            "role",
+            "string",
+            "What the reading stage does, or the writing one where no stage reads: listen on its node, or connect. "
+            "Without it a reading stage listens and a writing one connects.",
+            "listen",
+            choices=("listen", "connect"),
+        ),
+        _FORMAT,
+        Option("tls", "object", "Transport security.", {"ca": "ca.pem"}, available=False),
+        Option("username", "string", "Login name.", "edge", available=False),
+        Option("password", "secret", "Password of the login.", {"secret": "plant"}, available=False),
+    ),
     "file": None,
 }
 """Connector -> its options; None: the connector is known but this release refuses it."""
@@ -106,6 +122,13 @@ FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
 """Framework -> its options; None: the framework is known but this release refuses it."""
 
 FRAMEWORK_ALIASES: Mapping[str, str] = {"scikit-learn": "sklearn", "keras": "tensorflow"}
+
+
+def listens(role: str | None, *, reads: bool, read_by_stage: bool) -> bool:
+    """Whether an end of a WebSocket queue listens: `reads`, or it writes what a stage reads or none does."""
+    if reads or read_by_stage:
+        return reads == (role != "connect")
+    return role == "listen"
 
 
 def defaults(table: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,10 @@ from fogline.runtimes.spec import EndpointSpec, SpecError, StageSpec
 
 CONNECTORS = {
     "mqtt": "fogline.runtimes.connectors.mqtt:connector",
+    "websocket": "fogline.runtimes.connectors.websocket:connector",
 }
+KEEPS_NOTHING = frozenset({"websocket"})
+"""Connectors whose readers leave nothing behind: there is nothing to count and nothing to end."""
 FRAMEWORKS = {
     "code": "fogline.runtimes.frameworks.python_code:PythonCode",
     "onnx": "fogline.runtimes.frameworks.onnx_model:OnnxModel",

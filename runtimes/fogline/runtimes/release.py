@@ -28,7 +28,7 @@ def release(spec: SegmentSpec, readers: Sequence[str], out: IO[bytes]) -> int:
     """
     code = Exit.DONE
     for source in spec.sources:
-        if readers and source.client_id not in readers:
+        if source.connector in registry.KEEPS_NOTHING or (readers and source.client_id not in readers):
             continue
         try:
             left = _left(source)
