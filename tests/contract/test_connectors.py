@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,17 +14,22 @@ from fogline.runtimes.connectors.base import Receipt, Sink, Source
 from fogline.runtimes.connectors.memory import MemoryQueue, MemorySink, MemorySource
 from fogline.runtimes.connectors.mqtt import Mqtt, MqttSource
 from fogline.runtimes.connectors.mqtt_paho import PahoConnection
+from fogline.runtimes.connectors.websocket import WebSocket
+from fogline.runtimes.connectors.websocket_source import WebSocketSource
 from fogline.runtimes.message import Item, Message
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec
-from support.mosquitto import Mosquitto
-from support.segments import DEADLINE_S, mqtt_end
+from support.mosquitto import Mosquitto, free_port
+from support.segments import DEADLINE_S, mqtt_end, websocket_end
 
 WINDOW = 8
 
 
 class Kit:
     """A queue, and what can be done to it from outside."""
+
+    broker_between = True
+    """What is sent is kept, and so confirmed, without its reader."""
 
     def __init__(self, poller: Poller) -> None:
         self.poller = poller
@@ -98,14 +104,58 @@ class MqttKit(Kit):
             self.poller.wait(0.05)
 
 
+class WebSocketKit(Kit):
+    """The two ends alone. The one that listens must be there first: an end that dials opens the other with it."""
+
+    broker_between = False
+
+    def __init__(self, poller: Poller, role: str) -> None:
+        super().__init__(poller)
+        self._role = role
+        self._port = free_port()
+        self._listening: Sink | None = None
+
+    def source(self) -> Source:
+        if self._role == "connect" and self._listening is None:
+            self._listening = self._sink()
+            self.made.append(self._listening)
+            self._listening.open()
+        return WebSocket().source(self._end("reader", written_by_stage=True), self.poller, WINDOW)
+
+    def sink(self) -> Sink:
+        return self._listening or self._sink()
+
+    def break_connection(self, source: Source) -> None:
+        assert isinstance(source, WebSocketSource)
+        (former,) = source._writers.values()
+        former.connection.sock.shutdown(socket.SHUT_RDWR)
+        deadline = time.monotonic() + DEADLINE_S
+        while former.number in source._writers or not any(each.next for each in source._writers.values()):
+            assert time.monotonic() < deadline, "the writer is back"
+            self.poller.wait(0.05)
+
+    def _sink(self) -> Sink:
+        return WebSocket().sink(self._end("writer", read_by_stage=True), self.poller)
+
+    def _end(self, stage: str, **more: Any) -> EndpointSpec:
+        return websocket_end("q", stage, self._port, options={"role": self._role}, **more)
+
+
 def _pinging(client: Any) -> bool:
     return bool(client._client._ping_t if isinstance(client, PahoConnection) else client.pinging)
 
 
-@pytest.fixture(params=["memory", *(pytest.param(client, marks=pytest.mark.broker) for client in ("lean", "paho"))])
+BROKERLESS = ("memory", "listen", "connect")
+
+
+@pytest.fixture(params=[*BROKERLESS, *(pytest.param(each, marks=pytest.mark.broker) for each in ("lean", "paho"))])
 def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kit]:
     poller = Poller()
-    made: Any = MemoryKit(poller) if request.param == "memory" else MqttKit(poller, tmp_path, request.param)
+    made: Any
+    if request.param in BROKERLESS:
+        made = MemoryKit(poller) if request.param == "memory" else WebSocketKit(poller, request.param)
+    else:
+        made = MqttKit(poller, tmp_path, request.param)
     yield made
     for each in made.made:
         each.close()
@@ -164,13 +214,21 @@ def test_what_is_sent_arrives_in_order(kit: Kit) -> None:
     messages = taken(source, len(sent))
     assert [message.payload for message in messages] == sent
     assert not any(message.redelivered for message in messages)
+    source.ack(messages)
     confirmed(kit, receipt)
 
 
 def test_what_is_sent_before_the_reader_opens_again_waits_for_it(kit: Kit) -> None:
-    bound(kit).close()
-    confirmed(kit, opened(kit).send(items(*numbers(0, 3))))
-    assert [message.payload for message in taken(bound(kit), 3)] == numbers(0, 3)
+    former, sink = bound(kit), opened(kit)
+    former.close()
+    receipt = sink.send(items(*numbers(0, 3)))
+    if kit.broker_between:
+        confirmed(kit, receipt)
+    source = bound(kit)
+    messages = taken(source, 3)
+    assert [message.payload for message in messages] == numbers(0, 3)
+    source.ack(messages)
+    confirmed(kit, receipt)
 
 
 def test_nothing_is_brought_before_bind(kit: Kit) -> None:
@@ -253,4 +311,5 @@ def test_a_payload_of_a_megabyte_passes(kit: Kit) -> None:
     receipt = sink.send(items(large, b"1"))
     messages = taken(source, 2)
     assert [message.payload for message in messages] == [large, b"1"]
+    source.ack(messages)
     confirmed(kit, receipt)

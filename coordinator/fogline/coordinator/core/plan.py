@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 
 from fogline.coordinator.core.fleet import Node
 from fogline.coordinator.core.graph import Link, direct_links, ends, link_name
+from fogline.coordinator.core.guarantees import MEMORY_GUARANTEE, QUEUE_GUARANTEE, guarantee
 from fogline.coordinator.core.place import Circumstances, PassedOver, place
 from fogline.coordinator.core.split import Cut, Segment, split
 from fogline.coordinator.core.wires import Wiring, automatic_queues, wire_problems
 from fogline.coordinator.padl.available import unavailable
 from fogline.coordinator.padl.check import check
+from fogline.coordinator.padl.listening import WEBSOCKET
 from fogline.coordinator.padl.model import Document, Queue
 from fogline.coordinator.padl.problems import Problem
-
-QUEUE_GUARANTEE = "at least once, as long as the broker keeps what it acknowledged"
-MEMORY_GUARANTEE = "at least once: the segment's input is acknowledged after its output"
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,14 @@ def plan(
 def _links(document: Document, cuts: Sequence[Cut], automatic: Mapping[Link, Queue]) -> list[PlannedLink]:
     around = ends(document)
     declared = [
-        PlannedLink(name, queue.connector, queue_address(queue), tuple(writing), tuple(reading), QUEUE_GUARANTEE)
+        PlannedLink(
+            name,
+            queue.connector,
+            queue_address(queue),
+            tuple(writing),
+            tuple(reading),
+            guarantee(queue, written=bool(writing), read=bool(reading)),
+        )
         for name, queue in sorted(document.queues.items())
         for writing, reading in [around[name]]
     ]
@@ -106,4 +112,5 @@ def queue_address(queue: Queue) -> str:
     """Where a queue is, for people: `mqtt://localhost:1883/plant/raw`."""
     server, port, topic = (queue.props.get(key, "") for key in ("server", "port", "topic"))
     place_of = f"{server}:{port}" if port else f"{server}"
-    return f"{queue.connector}://{place_of}/{topic}"
+    scheme = "ws" if queue.connector == WEBSOCKET else queue.connector
+    return f"{scheme}://{place_of}/{topic}"

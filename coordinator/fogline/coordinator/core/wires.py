@@ -14,6 +14,7 @@ from typing import Any
 from fogline.coordinator.core.fleet import Node
 from fogline.coordinator.core.graph import Link, ends, link_name
 from fogline.coordinator.core.split import Cut
+from fogline.coordinator.padl.listening import WEBSOCKET
 from fogline.coordinator.padl.model import Document, Queue
 from fogline.coordinator.padl.problems import Problem, error, pointer_to, warning
 
@@ -90,9 +91,10 @@ def _lonely(
     at = {nodes[stage].machine_id: nodes[stage].name for stage in stages if stage in nodes}
     if server.startswith(_LOOPBACK) and len(at) > 1:
         where = " and ".join(sorted(at.values()))
+        sought = "end that listens" if queue.connector == WEBSOCKET else "broker"
         yield warning(
             pointer,
             f"{what} is on {server}, and its stages are on different machines ({where}): each of them looks for "
-            "the broker on itself",
-            "name the broker by an address that all of them reach",
+            f"the {sought} on itself",
+            f"name the {sought} by an address that all of them reach",
         )

@@ -24,11 +24,13 @@ from fogline.runtimes.errors import NotConnected
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec, SpecError
 
+PATIENCE = Patience()
+
 
 class WebSocket:
     """The connector as the registry knows it."""
 
-    def __init__(self, patience: Patience = Patience()) -> None:  # noqa: B008 - frozen
+    def __init__(self, patience: Patience = PATIENCE) -> None:
         self._patience = patience
 
     def source(self, endpoint: EndpointSpec, poller: Poller, window: int) -> Source:
@@ -37,7 +39,7 @@ class WebSocket:
 
     def sink(self, endpoint: EndpointSpec, poller: Poller) -> Sink:
         listening = _listens(endpoint, False)
-        if endpoint.group and listening:  # made of a reader's end, to send it something
+        if endpoint.group and not _listens(endpoint, True):  # made of a reader's end, to send it something
             place = url(endpoint.options["server"], endpoint.options["port"], f"/{endpoint.options['topic']}")
             raise SpecError(f"queue {endpoint.queue}: its reader dials {place}: only what listens there can send to it")
         plain = not endpoint.read_by_stage

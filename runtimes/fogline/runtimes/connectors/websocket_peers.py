@@ -259,9 +259,10 @@ class Dialer(Peers):
             self._dial()
 
     def _give_up(self) -> None:
-        self.state, current, self._current = State.CLOSED, self._current, None
-        if current is not None:
-            current.drop("no answer")
+        """Nothing is left open: whoever could not open need not close."""
+        self.state, self._current = State.CLOSED, None
+        for connection in list(self._connections):
+            connection.drop("no answer")
 
 
 Reach = Callable[[User], Listener | Dialer]
