@@ -183,10 +183,14 @@ class Connection:
             self.drop(error.strerror or str(error))
             return
         self._heard_at = time.monotonic()
-        if data:
-            self._wire.receive_data(data)
-        else:
-            self._wire.receive_eof()
+        try:
+            if data:
+                self._wire.receive_data(data)
+            else:
+                self._wire.receive_eof()
+        except Exception as error:  # noqa: BLE001 - what a peer sends ends its connection, not the segment
+            self.drop(f"sent what is no WebSocket: {error!r}")
+            return
         for event in self._wire.events_received():
             self._take(event)
         self._look_at_the_end(hung_up=not data)

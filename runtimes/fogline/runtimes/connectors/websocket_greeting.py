@@ -94,7 +94,7 @@ def answer(wire: ServerProtocol, request: Request, manners: Manners) -> tuple[st
     if unquote(request.path.partition("?")[0]) != manners.path:
         response = wire.reject(HTTPStatus.NOT_FOUND, f"The path of this queue is {manners.path}\n")
     else:
-        response = wire.accept(request)
+        response = _accepted(wire, request)
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS and not manners.fits(wire.subprotocol, name):
             words = "Only the stages of its pipeline have to do with this queue\n"
             response = wire.reject(HTTPStatus.FORBIDDEN, words)
@@ -102,6 +102,13 @@ def answer(wire: ServerProtocol, request: Request, manners: Manners) -> tuple[st
     wire.send_response(response)
     welcome = response.status_code == HTTPStatus.SWITCHING_PROTOCOLS
     return name, "" if welcome else f"was refused with HTTP {response.status_code}"
+
+
+def _accepted(wire: ServerProtocol, request: Request) -> Response:
+    try:
+        return wire.accept(request)
+    except Exception as error:  # noqa: BLE001 - the library stumbles over some headers (a subprotocol that is not UTF-8)
+        return wire.reject(HTTPStatus.BAD_REQUEST, f"Not understood: {type(error).__name__}\n")
 
 
 def answered(wire: ClientProtocol, response: Response, manners: Manners) -> tuple[str, str]:

@@ -38,7 +38,8 @@ log = logging.getLogger("fogline.websocket")
 
 READER_BYTES = 1024 * 1024
 """Unwritten to one foreign reader, after which nothing more is given to any."""
-GIVEN_AT_ONCE = 64
+GIVEN_AT_ONCE_BYTES = 64 * 1024
+"""Confirmed together."""
 
 
 class _Open(NamedTuple):
@@ -215,7 +216,11 @@ class WebSocketSink(Sink):
                     _unrouted(waiting.popleft())
                     continue
                 return
-            given = [waiting.popleft() for _ in range(min(GIVEN_AT_ONCE, len(waiting)))]
+            given = [waiting.popleft()]
+            size = len(given[0].item.payload)
+            while waiting and size < GIVEN_AT_ONCE_BYTES:
+                size += len(waiting[0].item.payload)
+                given.append(waiting.popleft())
             self._sent_through = max(self._sent_through, given[-1].number)
             marks = []
             for reader in list(self._readers):
