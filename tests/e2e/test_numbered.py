@@ -25,9 +25,14 @@ WISH = Wish(
     broker_stops={"broker": 1},
     coordinator_away=(3.0, 6.0),
 )
+PIPELINES = {
+    "queues": pipelines.three_stages,
+    "links": pipelines.three_linked,
+    "websocket": pipelines.three_by_websocket,
+}
 
 
-@pytest.mark.parametrize("pipeline", [pipelines.three_stages, pipelines.three_linked], ids=["queues", "links"])
+@pytest.mark.parametrize("pipeline", PIPELINES.values(), ids=PIPELINES)
 def test_nothing_is_lost_when_stages_agent_broker_and_coordinator_go_down(
     pipeline: Callable[[Path, int], Path], tmp_path: Path, quiet_broker: Mosquitto, fleet: Cluster
 ) -> None:

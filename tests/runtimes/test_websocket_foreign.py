@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from websockets.sync.client import ClientConnection
@@ -13,17 +14,21 @@ from websockets.sync.server import Server, ServerConnection, serve
 
 from fogline.runtimes.connectors.websocket_sink import READER_BYTES
 from support.segments import RunningSegment, code_stage, segment, wait_until, websocket_end, write_code
-from support.websocket_ends import WINDOW, Ends, confirmed, items, link, numbers, payloads, taken
+from support.websocket_ends import WINDOW, Ends, confirmed, items, link, numbers, payloads, said, taken
 
 __all__ = ["link"]
 
 LISTEN, CONNECT = {"role": "listen"}, {"role": "connect"}
 
 
+def heard(peer: ClientConnection, count: int) -> list[str | bytes]:
+    return [peer.recv(5) for _ in range(count)]
+
+
 def test_each_frame_is_a_message_text_or_binary(link: Ends) -> None:
     source = link.source()
     browser = link.foreign()
-    link.beside(lambda: [browser.send('{"n":1}'), browser.send(b"\x00\xff"), browser.send(["a", "b", "", "c"])])
+    link.beside(lambda: said(browser, '{"n":1}', b"\x00\xff", ["a", "b", "", "c"]))
     messages = taken(source, 3)
     assert payloads(messages) == [b'{"n":1}', b"\x00\xff", b"abc"]
     assert not any(message.redelivered for message in messages)
@@ -37,7 +42,7 @@ def test_a_foreign_writer_is_slowed_down_and_nothing_of_it_is_lost(link: Ends) -
     source = link.source()
     browser = link.foreign()
     large = [payload + b" " * 20_000 for payload in numbers(0, 2000)]
-    flood = threading.Thread(target=lambda: [browser.send(each) for each in large])
+    flood = threading.Thread(target=said, args=(browser, *large))
     flood.start()
     link.serve(1.0)
     assert 2 * WINDOW <= len(source._arrived) < 4 * WINDOW
@@ -63,8 +68,7 @@ def test_foreign_readers_of_a_listening_writer_each_get_every_record_as_text(lin
     receipt = confirmed(link, sink.send(items(*numbers(0, 100))))
     assert receipt.unrouted == 0
     for browser in browsers:
-        came = link.beside(lambda browser=browser: [browser.recv(5) for _ in range(100)])
-        assert came == [payload.decode() for payload in numbers(0, 100)]
+        assert link.beside(partial(heard, browser, 100)) == [payload.decode() for payload in numbers(0, 100)]
         link.beside(browser.close)
 
 

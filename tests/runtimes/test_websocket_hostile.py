@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -15,7 +14,8 @@ from websockets.typing import Subprotocol
 from fogline.runtimes.connectors import websocket_frames as frames
 from fogline.runtimes.connectors.websocket_frames import LINK, Ack, Bye, Data, Hello, Malformed, Resume
 from fogline.runtimes.connectors.websocket_peers import MAX_CONNECTIONS
-from support.websocket_ends import WINDOW, Ends, confirmed, items, link, numbers, payloads, taken
+from fogline.runtimes.connectors.websocket_source import WebSocketSource
+from support.websocket_ends import WINDOW, Ends, confirmed, items, link, numbers, payloads, said, taken
 
 __all__ = ["link"]
 
@@ -23,16 +23,16 @@ HANDSHAKE = (
     b"GET /t/q HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
-HELLO = frames.hello("w", "e", 1)
+HELLO = frames.hello("w", "e", 1).decode()
 
 
-def still_serves(made: Ends, source: object) -> None:
+def still_serves(made: Ends, source: WebSocketSource) -> None:
     """A good writer gets its records through."""
     sink = made.sink()
     receipt = sink.send(items(*numbers(0, 3)))
-    messages = taken(source, 3)  # type: ignore[arg-type]
+    messages = taken(source, 3)
     assert payloads(messages) == numbers(0, 3)
-    source.ack(messages)  # type: ignore[attr-defined]
+    source.ack(messages)
     confirmed(made, receipt)
 
 
@@ -123,37 +123,42 @@ def test_a_frame_that_is_too_large_ends_its_connection_alone(link: Ends) -> None
     still_serves(link, source)
 
 
-BAD_WRITERS: list[tuple[str, Callable[[ClientConnection], object]]] = [
-    ("something before HELLO", lambda peer: peer.send(frames.bye().decode())),
-    ("and none was to come", lambda peer: peer.send(frames.data(1, "i", b"1", redelivered=False))),
-    ("not JSON", lambda peer: peer.send("}{")),
-    ("no part of the link", lambda peer: peer.send("[1]")),
-    ("no part of the link", lambda peer: peer.send('{"type": "what"}')),
-    ("whose link is not a name", lambda peer: peer.send('{"type": "hello", "link": 1}')),
-    ("whose next is not", lambda peer: peer.send('{"type": "hello", "link": "w", "epoch": "e", "next": -1}')),
-    ("shorter than the head", lambda peer: peer.send(b"D")),
-    ("that is no message", lambda peer: peer.send(b"X" * 50)),
-    ("only a reader sends", lambda peer: [peer.send(HELLO.decode()), peer.send(frames.ack(1, 1).decode())]),
-    ("only a reader sends", lambda peer: [peer.send(HELLO.decode()), peer.send(HELLO.decode())]),
-    ("message 2, and 1", lambda peer: [peer.send(HELLO.decode()), peer.recv(), peer.send(_data(2))]),
-    (
-        "more than it was",
-        lambda peer: [peer.send(HELLO.decode()), peer.recv(), *map(peer.send, map(_data, range(1, 30)))],
-    ),
-]
-
-
 def _data(number: int) -> bytes:
     return frames.data(number, "i", b"%d" % number, redelivered=False)
 
 
-@pytest.mark.parametrize(("words", "act"), BAD_WRITERS, ids=range(len(BAD_WRITERS)))
+BAD_WRITERS: list[tuple[str, list[str | bytes]]] = [
+    ("something before HELLO", [frames.bye().decode()]),
+    ("and none was to come", [_data(1)]),
+    ("not JSON", ["}{"]),
+    ("no part of the link", ["[1]"]),
+    ("no part of the link", ['{"type": "what"}']),
+    ("whose link is not a name", ['{"type": "hello", "link": 1}']),
+    ("whose next is not", ['{"type": "hello", "link": "w", "epoch": "e", "next": -1}']),
+    ("shorter than the head", [b"D"]),
+    ("that is no message", [b"X" * 50]),
+    ("only a reader sends", [HELLO, frames.ack(1, 1).decode()]),
+    ("only a reader sends", [HELLO, HELLO]),
+    ("message 2, and 1", [HELLO, _data(2)]),
+    ("more than it was", [HELLO, *map(_data, range(1, 30))]),
+]
+
+
+def greet_and_say(peer: ClientConnection, frames_: list[str | bytes]) -> None:
+    """After HELLO comes the answer to it."""
+    said(peer, frames_[0])
+    if frames_[0] == HELLO:
+        peer.recv(5)
+    said(peer, *frames_[1:])
+
+
+@pytest.mark.parametrize(("words", "sent"), BAD_WRITERS, ids=range(len(BAD_WRITERS)))
 def test_a_writer_that_breaks_the_link_is_dropped_with_the_reason(
-    link: Ends, words: str, act: Callable[[ClientConnection], object]
+    link: Ends, words: str, sent: list[str | bytes]
 ) -> None:
     source = link.source()
     peer = as_link(link)
-    link.beside(lambda: act(peer))
+    link.beside(lambda: greet_and_say(peer, sent))
     code, reason = ended(link, peer)
     assert code == 1008
     assert words in reason
@@ -161,22 +166,21 @@ def test_a_writer_that_breaks_the_link_is_dropped_with_the_reason(
     still_serves(link, source)
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        [frames.ack(1, 1)],
-        [frames.resume(5, 1)],
-        [frames.resume(1, 8), frames.ack(2, 1)],
-        [frames.resume(1, 1)] * 2,
-        [HELLO],
-    ],
-    ids=range(5),
-)
-def test_a_reader_that_breaks_the_link_confirms_nothing(link: Ends, said: list[bytes]) -> None:
+BAD_READERS: list[list[bytes]] = [
+    [frames.ack(1, 1)],
+    [frames.resume(5, 1)],
+    [frames.resume(1, 8), frames.ack(2, 1)],
+    [frames.resume(1, 1), frames.resume(1, 1)],
+    [HELLO.encode()],
+]
+
+
+@pytest.mark.parametrize("sent", BAD_READERS, ids=range(len(BAD_READERS)))
+def test_a_reader_that_breaks_the_link_confirms_nothing(link: Ends, sent: list[bytes]) -> None:
     sink = link.sink(options={"role": "connect"})
     receipt = sink.send(items(b"1"))
     peer = as_link(link, **{"Fogline-Name": "fogline.test.p.reader.q.0"})
-    link.beside(lambda: [peer.send(each.decode()) for each in said])
+    link.beside(lambda: said(peer, *(each.decode() for each in sent)))
     assert ended(link, peer)[0] == 1008
     assert receipt.left == 1
     source = link.source(options={"role": "connect"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import Any
 
 import pytest
@@ -212,8 +213,8 @@ def test_the_check_of_a_listening_end_asks_for_its_port(link: Ends) -> None:
 
 def test_the_check_passes_while_the_process_that_will_be_replaced_has_the_port(link: Ends) -> None:
     link.source()
-    for options in ({}, {"topic": "elsewhere"}):
-        link.beside(lambda options=options: WebSocket().check(reader(link.port, "renamed", **options)))
+    for topic in ("t/q", "elsewhere"):
+        link.beside(partial(WebSocket().check, reader(link.port, "renamed", topic=topic)))
     strange = websocket_end("q", "reader", link.port, group="g")
     object.__setattr__(strange, "client_id", "fogline.test.other.reader.q.0")
     with pytest.raises(NotConnected, match=r"fogline\.test\.p\.reader\.q\.0 has it"):

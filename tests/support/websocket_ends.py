@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from fogline.runtimes.connectors.base import Receipt
@@ -128,3 +130,10 @@ def payloads(messages: Sequence[Message]) -> list[bytes]:
 def confirmed(made: Ends, receipt: Receipt) -> Receipt:
     made.until(lambda: receipt.done, "everything is confirmed")
     return receipt
+
+
+def said(peer: ClientConnection, *frames: Any) -> None:
+    """Each is sent: text as text, bytes as binary, a list in fragments. It may hang up meanwhile."""
+    with contextlib.suppress(ConnectionClosed):
+        for frame in frames:
+            peer.send(frame)

@@ -16,8 +16,8 @@ from support.documents import a_node, a_pipeline, a_queue, a_stage, document
 CONNECTORS = ("mqtt", "websocket")
 
 
-def a_websocket(topic: str, port: int = 8765, server: str = "edge1", **props: Any) -> dict[str, Any]:
-    return {"connector": "websocket", "props": {"server": server, "port": port, "topic": topic, **props}}
+def a_websocket(topic: str, **props: Any) -> dict[str, Any]:
+    return {"connector": "websocket", "props": {"server": "edge1", "port": 8765, "topic": topic, **props}}
 
 
 def problems(raw: dict[str, Any]) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from support.cluster import write_code, write_json
 from support.documents import a_queue, a_stage
+from support.mosquitto import free_port
 from support.results.ledger import DeadLetter, Kept
 
 NODES = ("edge_node", "cloud_1", "cloud_2")
@@ -73,6 +74,16 @@ def three_linked(folder: Path, port: int) -> Path:
     for name, (reads, writes) in ends.items():
         document["pipeline"][name]["queues"] = {"input": reads, "output": writes}
     del document["queues"]["q2"], document["queues"]["q3"]
+    return write_json(path, document)
+
+
+def three_by_websocket(folder: Path, port: int) -> Path:
+    """The same with acknowledged links: b listens for a, and also for c, which reads from it."""
+    path = three_stages(folder, port)
+    document = json.loads(path.read_text())
+    for name, role in (("q2", "listen"), ("q3", "connect")):
+        props = {"server": "127.0.0.1", "port": free_port(), "topic": f"numbered/{name}", "role": role}
+        document["queues"][name] = {"connector": "websocket", "props": props}
     return write_json(path, document)
 
 
