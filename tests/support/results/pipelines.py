@@ -92,6 +92,15 @@ def one_stage(folder: Path, ports: tuple[int, int], *, work: str = "pass", **sta
     return chain(folder, ports, works={"a": work}, **stage)
 
 
+def two_by_websocket(folder: Path, ports: tuple[int, int]) -> Path:
+    """a -> b over an acknowledged link, from a queue at one port to a queue at another."""
+    path = chain(folder, (ports[0], ports[0], ports[1]), works={"a": "pass", "b": "pass"})
+    document = json.loads(path.read_text())
+    props = {"server": "127.0.0.1", "port": free_port(), "topic": "numbered"}
+    document["queues"]["q2"] = {"connector": "websocket", "props": props}
+    return write_json(path, document)
+
+
 def malformed(number: int) -> bytes:
     """A payload that no stage can make anything of; six kinds, and every 480th is larger than allowed."""
     kinds = (

@@ -121,6 +121,7 @@ class Listener(Peers):
                 except OSError as error:
                     raise NotConnected(self._cannot(error)) from None
                 self._poller.watch(self._socket, READ, self._accept)
+                self._poller.keep_alive(self.manners.patience.open_s / 4)  # greets also while user code runs
 
     def close(self) -> None:
         with self._poller.lock:
