@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.broker, pytest.mark.timeout(120)]
 
 def a_websocket(port: int, topic: str, **props: Any) -> dict[str, Any]:
     return {"connector": "websocket", "props": {"server": "127.0.0.1", "port": port, "topic": topic, **props}}
+
+
+def came(collector: Collector, count: int) -> bool:
+    return len(collector.records) == count
 
 
 def submit(
@@ -45,8 +50,7 @@ def test_records_are_sent_to_a_listening_reader_and_a_new_revision_takes_its_por
             assert "30 records confirmed" in one_node.coord("send", "ws", "-", input_=records).stderr
             with connect(f"ws://127.0.0.1:{port}/plant/raw", proxy=None) as browser:
                 browser.send(json.dumps({"n": version * 100 + 30}))
-                count = 31 * version
-                wait_for("all of this version", lambda count=count: len(collector.records) == count)
+                wait_for("all of this version", partial(came, collector, 31 * version))
         assert sorted((record["v"], record["n"]) for record in collector.records) == [
             (version, version * 100 + n) for version in (1, 2, 3) for n in range(31)
         ]

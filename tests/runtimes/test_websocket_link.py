@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
 from fogline.runtimes.connectors.websocket import WebSocket
 from fogline.runtimes.connectors.websocket_frames import CREDIT_BYTES
@@ -14,7 +16,8 @@ from fogline.runtimes.connectors.websocket_greeting import Patience
 from fogline.runtimes.errors import NotConnected
 from fogline.runtimes.release import release
 from fogline.runtimes.spec import SpecError
-from support.segments import code_stage, segment, websocket_end, write_code
+from support.mosquitto import free_port
+from support.segments import RunningSegment, code_stage, segment, wait_until, websocket_end, write_code
 from support.websocket_ends import WINDOW, Ends, confirmed, ends, items, link, numbers, payloads, taken
 
 __all__ = ["link"]
@@ -240,3 +243,20 @@ def test_a_reader_leaves_nothing_to_release(link: Ends, tmp_path: Any) -> None:
 def test_nothing_can_be_sent_to_a_reader_that_dials(link: Ends) -> None:
     with pytest.raises(SpecError, match=f"its reader dials ws://127.0.0.1:{link.port}/t/q: only what listens there"):
         WebSocket().sink(reader(link.port, role="connect"), link.poller)
+
+
+def test_what_listens_is_opened_before_what_dials(link: Ends, tmp_path: Path) -> None:
+    code = write_code(tmp_path / "code", "def handler(data):\n    return data\n")
+    stages = (code_stage("a", code, "in", "q"), code_stage("b", code, "q"))
+    entry = free_port()
+    sources = (
+        websocket_end("in", "a", entry, group="g"),
+        websocket_end("q", "b", link.port, group="g", written_by_stage=True),
+    )
+    sinks = (websocket_end("q", "a", link.port, read_by_stage=True),)
+    with RunningSegment(segment(*stages, sources=sources, sinks=sinks), tmp_path / "run") as process:
+        process.until("ready")
+        with connect(f"ws://127.0.0.1:{entry}/t/in", proxy=None) as foreign:
+            foreign.send("1")
+            wait_until(lambda: process.counters("b")["done"] == 1, "it went through")
+        assert process.terminate() == 0

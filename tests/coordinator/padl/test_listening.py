@@ -122,6 +122,32 @@ def test_the_plan_says_what_each_wire_promises(queue: str, props: dict[str, str]
     assert others == {"at least once, as long as the broker keeps what it acknowledged"}
 
 
+def a_circle(**queues: Any) -> dict[str, Any]:
+    """a -> b over q2, b -> c over q3, and a and c linked directly."""
+    stages = {"a": a_stage("q1", "q2"), "b": a_stage("q2", "q3"), "c": a_stage("q3", "q4")}
+    stages["a"]["queues"]["output"], stages["c"]["queues"]["input"] = ["q2", "c"], ["q3", "a"]
+    return with_queues(**queues) | {"pipeline": stages}
+
+
+def test_links_that_lead_back_to_a_process_are_refused() -> None:
+    found = planned(a_circle(q2=a_websocket("t2"), q3=a_websocket("t3", port=8766)))
+    assert {each.pointer for each in found.errors} == {"/queues/q2", "/queues/q3"}
+    assert all("would wait for its own acknowledgement" in each.message for each in found.errors)
+
+
+@pytest.mark.parametrize("queues", [{"q2": a_websocket("t2")}, {"q3": a_websocket("t3")}, {}])
+def test_a_circle_with_a_broker_in_it_is_none(queues: dict[str, Any]) -> None:
+    assert planned(a_circle(**queues)).errors == []
+
+
+def test_a_queue_from_a_process_to_itself_is_refused() -> None:
+    raw = a_circle(q2=a_websocket("t2"))
+    raw["pipeline"]["c"]["queues"]["input"] = ["q2", "a"]
+    del raw["pipeline"]["b"], raw["queues"]["q3"]
+    (problem,) = planned(raw).errors
+    assert problem.pointer == "/queues/q2"
+
+
 def test_a_link_on_loopback_between_machines_is_warned_of() -> None:
     raw = with_queues(q2=a_websocket("t2", server="localhost"))
     raw["infra"] = {"m1": {}, "m2": {}}

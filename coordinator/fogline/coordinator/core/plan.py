@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fogline.coordinator.core.circles import circle_problems
 from fogline.coordinator.core.fleet import Node
 from fogline.coordinator.core.graph import Link, direct_links, ends, link_name
 from fogline.coordinator.core.guarantees import MEMORY_GUARANTEE, QUEUE_GUARANTEE, guarantee
@@ -64,6 +65,7 @@ def plan(
     placement = place(document, fleet, given)
     problems += placement.problems
     result = split(document, placement.nodes, incompatible)
+    problems += circle_problems(document, result.segments)
     automatic = automatic_queues(document, result.cuts, wiring)
     if not placement.problems:
         known = {node.name: node for node in fleet}

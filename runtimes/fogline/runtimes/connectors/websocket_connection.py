@@ -165,7 +165,7 @@ class Connection:
     # Reading --------------------------------------------------------------------------------------
 
     def _ready(self, events: int) -> None:
-        if events & READ:
+        if events & READ and self.state is not State.OVER:
             self._read()
         if events & WRITE and self.state is not State.OVER:
             before = self.written_bytes
@@ -221,7 +221,7 @@ class Connection:
         wire = self._wire
         if self.state is State.GREETING and (wire.handshake_exc is not None or hung_up):
             self._leave(refusal(wire.handshake_exc))
-        elif self.is_open and (wire.state is not Wire.OPEN or hung_up):
+        elif self.is_open and (wire.state is not Wire.OPEN or wire.parser_exc is not None or hung_up):
             self._leave(self._parting())
         self.flush()
         if hung_up or (wire.close_rcvd is not None and not self._unsent):

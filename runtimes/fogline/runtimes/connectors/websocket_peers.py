@@ -39,6 +39,8 @@ MAX_CONNECTIONS = 64
 BACKLOG = 128
 REST_S = 1.0
 """How long nobody is let in when the process is out of descriptors."""
+TELL_S = 60.0
+"""Between two complaints that there is no place left."""
 STEADY_S = 10.0
 """A connection that lived this long was a good one: the back-off starts anew."""
 LOOPBACK = ("localhost", "127.", "::1")
@@ -107,6 +109,7 @@ class Listener(Peers):
     def __init__(self, host: str, port: int, manners: Manners, poller: Poller, user: User) -> None:
         super().__init__(host, port, manners, poller, user)
         self._socket: socket.socket | None = None
+        self._tell_at = 0.0
 
     @property
     def up(self) -> bool:
@@ -141,7 +144,8 @@ class Listener(Peers):
         return f"cannot listen on port {self.port}: {error.strerror or error}"
 
     def _accept(self, _events: int) -> None:
-        assert self._socket is not None
+        if self._socket is None:
+            return
         try:
             sock, _ = self._socket.accept()
         except BlockingIOError:
@@ -152,13 +156,20 @@ class Listener(Peers):
             self._poller.call_later(REST_S, self._let_in_again)
             return
         if len(self._connections) >= MAX_CONNECTIONS:
-            log.warning("%s: has %d connections, one more is turned away", self.place, MAX_CONNECTIONS)
             sock.close()
+            self._tell_that_it_is_full()
             return
         prepare(sock)
         connection = serve(sock, self._poller, self, self.manners)
         self._connections.add(connection)
         connection.start()
+
+    def _tell_that_it_is_full(self) -> None:
+        """Now and then: a flood of connections must not become a flood of lines."""
+        now = time.monotonic()
+        if now >= self._tell_at:
+            self._tell_at = now + TELL_S
+            log.warning("%s: has %d connections: others are turned away", self.place, MAX_CONNECTIONS)
 
     def _let_in_again(self) -> None:
         if self._socket is not None:

@@ -63,6 +63,7 @@ class WebSocketSink(Sink):
     def __init__(self, endpoint: EndpointSpec, poller: Poller, reach: Reach) -> None:
         self.endpoint = endpoint
         self.peers = reach(self)
+        self.listens = isinstance(self.peers, Listener)
         self._poller = poller
         self._epoch = uuid.uuid4().hex
         self._as_text = endpoint.options.get("format", "json") in ("json", "text")
@@ -212,7 +213,7 @@ class WebSocketSink(Sink):
         waiting = self._waiting
         while waiting and all(reader.unsent_bytes < READER_BYTES for reader in self._readers):
             if not self._readers:
-                if isinstance(self.peers, Listener):
+                if self.listens:
                     _unrouted(waiting.popleft())
                     continue
                 return
@@ -241,7 +242,7 @@ class WebSocketSink(Sink):
             if any(reader.written_bytes >= mark for reader, mark in marks):
                 for entry in items:
                     entry.receipt.left -= 1
-            elif isinstance(self.peers, Listener):
+            elif self.listens:
                 for entry in items:
                     _unrouted(entry)
             else:

@@ -25,7 +25,7 @@ from fogline.runtimes.connectors.websocket_frames import (
     parse,
     resume,
 )
-from fogline.runtimes.connectors.websocket_peers import Reach
+from fogline.runtimes.connectors.websocket_peers import Listener, Reach
 from fogline.runtimes.errors import NotConnected, Superseded
 from fogline.runtimes.message import Message, content_id
 from fogline.runtimes.poller import Poller
@@ -64,6 +64,7 @@ class WebSocketSource(Source):
     def __init__(self, endpoint: EndpointSpec, poller: Poller, window: int, reach: Reach) -> None:
         self.endpoint = endpoint
         self.peers = reach(self)
+        self.listens = isinstance(self.peers, Listener)
         self._poller = poller
         self._window = window
         self._topic = str(endpoint.options["topic"])
@@ -94,7 +95,7 @@ class WebSocketSource(Source):
             self._bound = True
             if not self.peers.up:
                 raise NotConnected(self.peers.error or f"{self.peers.place}: not connected")
-            for writer in self._writers.values():
+            for writer in list(self._writers.values()):  # one may be lost meanwhile
                 self._let_in(writer)
 
     def take(self, max_messages: int, timeout_s: float) -> list[Message]:
