@@ -87,7 +87,7 @@ def test_a_close_acknowledges_nothing(link: Ends) -> None:
     source.close()
     link.until(lambda: not sink.connected, "the writer saw it")
     assert receipt.left == 3
-    assert f"ws://127.0.0.1:{link.port}/t/q" in sink.error
+    assert sink.error == f"ws://127.0.0.1:{link.port}/t/q: closed the connection: 1000"
 
 
 def test_megabytes_are_under_way_up_to_the_credit(link: Ends) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
+from websockets.sync.server import ServerConnection
 
 from fogline.runtimes.connectors.base import Receipt
 from fogline.runtimes.connectors.websocket import PATIENCE, WebSocket
@@ -132,7 +133,7 @@ def confirmed(made: Ends, receipt: Receipt) -> Receipt:
     return receipt
 
 
-def said(peer: ClientConnection, *frames: Any) -> None:
+def said(peer: ClientConnection | ServerConnection, *frames: Any) -> None:
     """Each is sent: text as text, bytes as binary, a list in fragments. It may hang up meanwhile."""
     with contextlib.suppress(ConnectionClosed):
         for frame in frames:

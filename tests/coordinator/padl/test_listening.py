@@ -122,6 +122,16 @@ def test_the_plan_says_what_each_wire_promises(queue: str, props: dict[str, str]
     assert others == {"at least once, as long as the broker keeps what it acknowledged"}
 
 
+def test_a_node_without_the_library_is_passed_over() -> None:
+    raw = with_queues(q2=a_websocket("t2"))
+    found = plan(document(raw), [a_node("m1"), a_node("m2", connectors=CONNECTORS)], Circumstances(), {}, Wiring())
+    assert found.errors == []
+    assert [(segment.stages, segment.node) for segment in found.segments][:2] == [(("a",), "m2"), (("b",), "m2")]
+    assert [(each.node, each.reason) for each in found.passed_over["a"]] == [
+        ("m1", "has no websocket connector installed")
+    ]
+
+
 def a_circle(**queues: Any) -> dict[str, Any]:
     """a -> b over q2, b -> c over q3, and a and c linked directly."""
     stages = {"a": a_stage("q1", "q2"), "b": a_stage("q2", "q3"), "c": a_stage("q3", "q4")}

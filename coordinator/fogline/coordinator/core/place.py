@@ -8,12 +8,15 @@ links, most free capacity, name.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fogline.coordinator.core.fleet import Node, NodeState
 from fogline.coordinator.core.graph import Link, components, data_links, direct_links
 from fogline.coordinator.padl.model import Document, Stage
 from fogline.coordinator.padl.problems import Problem
+
+NEED_A_LIBRARY = frozenset({"websocket"})
+"""Connectors that a node without their library does not have. MQTT is Fogline's own."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +48,14 @@ class Circumstances:
     used_cpus: Mapping[str, float] = field(default_factory=dict)
     """Node -> CPUs asked for by other deployments."""
     used_memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    connectors: Mapping[str, str] = field(default_factory=dict)
+    """Queue -> its connector; filled in from the document."""
 
 
 def place(document: Document, fleet: Sequence[Node], given: Circumstances) -> Placement:
     """Place every stage. Stages that found no node are named in `problems`."""
     fleet = sorted(fleet, key=lambda node: node.name)
+    given = replace(given, connectors={name: queue.connector for name, queue in document.queues.items()})
     result = Placement()
     if document.deploy_mode == "local":
         _place_local(document, fleet, given, result)
@@ -191,7 +197,14 @@ def _why_not(stages: Sequence[Stage], node: Node, given: Circumstances, *, local
             return why
         if stage.framework != "code" and stage.framework not in node.frameworks:
             return f"has no {stage.framework} runtime installed"
+        if lacking := _lacking_connectors(stage, node, given):
+            return f"has no {lacking[0]} connector installed"
     return _lacks_room(stages, node, given)
+
+
+def _lacking_connectors(stage: Stage, node: Node, given: Circumstances) -> list[str]:
+    needed = (given.connectors.get(queue, "") for queue in (*stage.inputs, *stage.outputs))
+    return [each for each in needed if each in NEED_A_LIBRARY and each not in node.connectors]
 
 
 def _unmet_constraint(stage: Stage, node: Node) -> str:
