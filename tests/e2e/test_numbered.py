@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def test_nothing_is_lost_when_stages_agent_broker_and_coordinator_go_down(
         RATE,
         pipelines.payload,
         pipelines.through(pipelines.STAGES),
-        schedule(seed(), WISH),
+        schedule(seed(), replace(WISH, kills_apart_s=2.0 if pipeline is pipelines.three_by_websocket else 0.0)),
     )
     verdict = trial.run(fleet, {"broker": quiet_broker})
     print(verdict)
