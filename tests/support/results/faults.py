@@ -46,9 +46,6 @@ class Wish:
     to_s: float
     stage_kills: Mapping[str, int] = field(default_factory=dict)
     """Stage -> kills."""
-    kills_apart_s: float = 0.0
-    """Between two of them at least. Over an acknowledged link only a writer that lives knows what comes again: kill it
-    with its reader, and nobody can tell that the reader was busy."""
     agents: tuple[str, ...] = ()
     agent_kills: int = 0
     """In all; which agent it is each time is left to chance."""
@@ -56,6 +53,9 @@ class Wish:
     broker_away_s: float = 0.0
     coordinator_away: tuple[float, float] | None = None
     """From which second to which; not left to chance."""
+    kills_apart_s: float = 0.0
+    """Between two kills of stages at least. Over an acknowledged link only a writer that lives knows what comes again:
+    kill it with its reader, and nobody can tell that the reader was busy."""
 
 
 def seed() -> int:
