@@ -173,7 +173,7 @@ class Segment:
             self._sources.append(registry.connector(source).source(source, self._poller, window))
             self._replays.append(ReplaySource(source, self._poller, self._letters))
         pump = self._make_pump(loaded)
-        for endpoint in (*self._sinks.values(), *self._sources):
+        for endpoint in sorted((*self._sinks.values(), *self._sources), key=lambda each: not each.listens):
             self._insist(endpoint.open)
         self._enter(SegmentState.LOADED)
         while not self._bind_wanted.is_set():

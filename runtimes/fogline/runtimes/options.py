@@ -104,7 +104,23 @@ CONNECTORS: Mapping[str, tuple[Option, ...] | None] = {
             choices=("confluent", "python"),
         ),
     ),
-    "websocket": None,
+    "websocket": (
+        Option("server", "string", "Host name or address of the end that listens.", "edge1", required=True),
+        Option("port", "integer", "Port of the end that listens.", 8765, required=True, minimum=1, maximum=65535),
+        Option("topic", "string", "Path of the URL.", "plant/raw", required=True),
+        Option(
+            "role",
+            "string",
+            "What the reading stage does, or the writing one where no stage reads: listen on its node, or connect. "
+            "Without it a reading stage listens and a writing one connects.",
+            "listen",
+            choices=("listen", "connect"),
+        ),
+        _FORMAT,
+        Option("tls", "object", "Transport security.", {"ca": "ca.pem"}, available=False),
+        Option("username", "string", "Login name.", "edge", available=False),
+        Option("password", "secret", "Password of the login.", {"secret": "plant"}, available=False),
+    ),
     "file": (
         Option(
             "path",
@@ -185,6 +201,13 @@ def file_format(path: str) -> str:
     """The format that a path's ending stands for; empty when it says nothing."""
     name = path.rpartition("/")[2].lower()
     return FILE_FORMATS.get(name[name.rfind(".") :], "") if "." in name else ""
+
+
+def listens(role: str | None, *, reads: bool, read_by_stage: bool) -> bool:
+    """Whether an end of a WebSocket queue listens: `reads`, or it writes what a stage reads or none does."""
+    if reads or read_by_stage:
+        return reads == (role != "connect")
+    return role == "listen"
 
 
 def defaults(table: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ CONNECTORS = {
     "file": "fogline.runtimes.connectors.file:connector",
     "kafka": "fogline.runtimes.connectors.kafka:connector",
     "mqtt": "fogline.runtimes.connectors.mqtt:connector",
+    "websocket": "fogline.runtimes.connectors.websocket:connector",
 }
 FRAMEWORKS = {
     "code": "fogline.runtimes.frameworks.python_code:PythonCode",

@@ -20,6 +20,9 @@ from fogline.coordinator.padl.templates import labels_for
 EACH = "each"
 _ANY = 2**31
 
+NEED_A_LIBRARY = frozenset({"kafka", "websocket"})
+"""Connectors that a node without their library does not have. MQTT is Fogline's own."""
+
 
 @dataclass(frozen=True)
 class PassedOver:
@@ -273,10 +276,17 @@ def _why_not(
             return why
         if stage.framework != "code" and stage.framework not in node.frameworks:
             return f"has no {stage.framework} runtime installed"
+        if lacking := _lacking_connectors(document, stage, node):
+            return f"has no {lacking[0]} connector installed"
     wanted = sorted(label for name in names for label in labels_for(document, name) if label not in node.labels)
     if wanted:
         return f"has no label {wanted[0]}, which a template of the document asks for"
     return _lacks_room(stages, node, given)
+
+
+def _lacking_connectors(document: Document, stage: Stage, node: Node) -> list[str]:
+    needed = (document.queues[name].connector for name in (*stage.inputs, *stage.outputs) if name in document.queues)
+    return [each for each in needed if each in NEED_A_LIBRARY and each not in node.connectors]
 
 
 def _unmet_constraint(stage: Stage, node: Node) -> str:

@@ -16,6 +16,7 @@ from fogline.coordinator.core.graph import Link, ends, link_name
 from fogline.coordinator.core.split import Cut, Segment
 from fogline.coordinator.padl import links
 from fogline.coordinator.padl.files import FILE
+from fogline.coordinator.padl.listening import WEBSOCKET
 from fogline.coordinator.padl.model import Document, Queue
 from fogline.coordinator.padl.problems import Problem, error, pointer_to, warning
 from fogline.runtimes.options import LOOPBACK
@@ -106,9 +107,10 @@ def _lonely(
     at = {nodes[stage].machine_id: nodes[stage].name for stage in stages if stage in nodes}
     if server.startswith(LOOPBACK) and len(at) > 1:
         where = " and ".join(sorted(at.values()))
+        sought = "end that listens" if queue.connector == WEBSOCKET else "broker"
         yield warning(
             pointer,
             f"{what} is on {server}, and its stages are on different machines ({where}): each of them looks for "
-            "the broker on itself",
-            "name the broker by an address that all of them reach",
+            f"the {sought} on itself",
+            f"name the {sought} by an address that all of them reach",
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Set
 from fogline.coordinator.padl import older
 from fogline.coordinator.padl.files import file_problems
 from fogline.coordinator.padl.links import copies, ends, link_problems
+from fogline.coordinator.padl.listening import listening_problems
 from fogline.coordinator.padl.model import CODE, Document, Queue, Stage, Translated
 from fogline.coordinator.padl.problems import Problem, error, listed, near_miss, pointer_to, quoted, warning
 from fogline.coordinator.padl.props import prop_problems
@@ -36,6 +37,7 @@ def check(document: Document, broken: Set[str] = frozenset()) -> list[Problem]:
         *template_problems(document),
         *_replicas(document),
         *file_problems(document),
+        *listening_problems(document),
         *_machines(document, broken),
         *([] if broken else _unused(document)),
     ]

@@ -49,6 +49,8 @@ class Endpoint(ABC):
     """What sources and sinks have in common."""
 
     endpoint: EndpointSpec
+    listens = False
+    """Others dial it, perhaps one of this very process: it is opened before those that dial."""
 
     @property
     @abstractmethod
