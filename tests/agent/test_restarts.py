@@ -14,6 +14,7 @@ UNSEEN = Ending()
 BAD_SPEC = Ending(code=Exit.BAD_SPEC, reason="unknown framework 'xgboost'")
 UNUSABLE = Ending(code=Exit.STAGE_UNUSABLE, reason="stage clean: no module named 'scipy'")
 RECORD = Ending(code=Exit.RECORD_FAILED, reason="stage clean: division by zero")
+FINISHED = Ending(code=Exit.DONE, reason="end of input: 3 in, 3 out", finished=True)
 AWAY = Ending(code=Exit.NOT_CONNECTED, reason="no broker at localhost:1883")
 
 STARTS_AGAIN = {
@@ -35,6 +36,12 @@ def test_who_starts_again(policy: str, ending: Ending) -> None:
 @pytest.mark.parametrize("policy", STARTS_AGAIN)
 def test_a_final_word_is_passed_on_verbatim(policy: str, ending: Ending) -> None:
     assert after_exit(policy, ending, 0).reason == ending.reason
+
+
+@pytest.mark.parametrize("policy", STARTS_AGAIN)
+def test_the_end_of_the_input_is_no_reason_to_start_again(policy: str) -> None:
+    verdict = after_exit(policy, FINISHED, 0)
+    assert (verdict.delay_s, verdict.finished, verdict.reason) == (None, True, FINISHED.reason)
 
 
 def test_what_is_said_without_last_words() -> None:

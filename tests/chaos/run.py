@@ -86,6 +86,11 @@ def linked(folder: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tupl
     return _killed(pipelines.three_linked(folder, broker.port), fleet, broker, chosen)
 
 
+def websocket(folder: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tuple[Verdict, str]:
+    """The same through acknowledged links."""
+    return _killed(pipelines.three_by_websocket(folder, broker.port), fleet, broker, chosen)
+
+
 def _killed(document: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tuple[Verdict, str]:
     fleet.coord("submit", str(document))
     trial = Trial(
@@ -163,6 +168,7 @@ Run = Callable[[Path, Cluster, Mosquitto, int], tuple[Verdict, str]]
 RUNS: dict[str, tuple[Run, tuple[str, ...]]] = {
     "kills": (kills, pipelines.NODES),
     "linked": (linked, pipelines.NODES),
+    "websocket": (websocket, pipelines.NODES),
     "malformed": (malformed, ("edge_node",)),
     "deadly": (deadly, ("edge_node",)),
     "slow": (slow, ("edge_node",)),

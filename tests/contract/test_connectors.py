@@ -3,162 +3,36 @@
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fogline.runtimes.connectors.base import Receipt, Sink, Source
-from fogline.runtimes.connectors.kafka import Kafka as KafkaConnector
-from fogline.runtimes.connectors.kafka_source import KafkaSource
-from fogline.runtimes.connectors.memory import MemoryQueue, MemorySink, MemorySource
-from fogline.runtimes.connectors.mqtt import Mqtt, MqttSource
-from fogline.runtimes.connectors.mqtt_paho import PahoConnection
 from fogline.runtimes.message import Carried, Item, Message
 from fogline.runtimes.poller import Poller
-from fogline.runtimes.spec import EndpointSpec
-from support.kafka import Kafka
-from support.mosquitto import Mosquitto
-from support.segments import DEADLINE_S, mqtt_end
+from fogline.runtimes.spec import POSITIONS_VARIABLE
+from support.connector_kits import WINDOW, FileKit, KafkaKit, Kit, MemoryKit, MqttKit, WebSocketKit
+from support.segments import DEADLINE_S
 
-WINDOW = 8
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
-
-class Kit:
-    """A queue, and what can be done to it from outside."""
-
-    topic: str
-    keyed: bool
-    """Keys of records are kept."""
-
-    def __init__(self, poller: Poller) -> None:
-        self.poller = poller
-        self.made: list[Source | Sink] = []
-        self.more: dict[str, Any] = {}
-        """Options besides."""
-
-    def source(self) -> Source:
-        raise NotImplementedError
-
-    def sink(self) -> Sink:
-        raise NotImplementedError
-
-    def break_connection(self, source: Source) -> None:
-        raise NotImplementedError
-
-
-class MemoryKit(Kit):
-    topic, keyed = "", True
-
-    def __init__(self, poller: Poller) -> None:
-        super().__init__(poller)
-        self._queue = MemoryQueue()
-        self._end = EndpointSpec("q", "s", "memory", self.more, "")
-
-    def source(self) -> MemorySource:
-        return MemorySource(self._end, self.poller, WINDOW, self._queue)
-
-    def sink(self) -> MemorySink:
-        return MemorySink(self._end, self.poller, self._queue)
-
-    def break_connection(self, source: Source) -> None:
-        assert isinstance(source, MemorySource)
-        source.lose_connection()
-
-
-class MqttKit(Kit):
-    topic, keyed = "t/q", False
-
-    def __init__(self, poller: Poller, folder: Path, client: str) -> None:
-        super().__init__(poller)
-        self.broker = Mosquitto(folder)
-        self.broker.start()
-        self._mqtt = Mqtt()
-        self._options = {"client": client}
-
-    def source(self) -> Source:
-        return self._mqtt.source(self._end("reader"), self.poller, WINDOW)
-
-    def sink(self) -> Sink:
-        return self._mqtt.sink(self._end("writer"), self.poller)
-
-    def _end(self, stage: str) -> EndpointSpec:
-        return mqtt_end("q", stage, self.broker.port, options=self._options | self.more)
-
-    def break_connection(self, source: Source) -> None:
-        self.settle(source)
-        self.broker.restart()
-        until(self.poller, lambda: not source.connected, "the loss is seen")
-        until(self.poller, lambda: source.connected, "the source is back")
-
-    def settle(self, source: Source) -> None:
-        """Wait until the broker has read all acknowledgements: one that dies earlier may lose them."""
-        assert isinstance(source, MqttSource)
-        client: Any = source._link.client
-        with self.poller.lock:
-            if isinstance(client, PahoConnection):
-                client._client._send_pingreq()
-            else:
-                client.ping()
-            source._link.flush()
-        until(self.poller, lambda: not _pinging(client), "the broker answers a ping")
-
-
-class KafkaKit(Kit):
-    """One server for the whole run; every kit has a topic of its own."""
-
-    keyed = True
-
-    def __init__(self, poller: Poller, server: Kafka, client: str) -> None:
-        super().__init__(poller)
-        self._kafka = KafkaConnector()
-        self.topic = uuid.uuid4().hex
-        self._options = {"server": "127.0.0.1", "port": server.port, "topic": self.topic, "client": client}
-
-    def source(self) -> Source:
-        ident = f"r.{self._options['topic']}"
-        end = EndpointSpec("q", "reader", "kafka", self._options | self.more, f"{ident}.0", group=ident)
-        return self._kafka.source(end, self.poller, WINDOW)
-
-    def sink(self) -> Sink:
-        return self._kafka.sink(EndpointSpec("q", "writer", "kafka", self._options, "w"), self.poller)
-
-    def break_connection(self, source: Source) -> None:
-        """What a lost connection does at worst: the partitions are taken away, and come again."""
-        assert isinstance(source, KafkaSource)
-        with self.poller.lock:
-            source._reader.commit_now(source._places(tuple(source._done)), DEADLINE_S)
-            assigned = source._assignments
-            source._reader.close()
-            source._reader.open()
-            source._reader.subscribe()
-        until(self.poller, lambda: source._assignments > assigned, "the partitions are back")
-
-
-def until(poller: Poller, condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        poller.wait(0.05)
-
-
-def _pinging(client: Any) -> bool:
-    return bool(client._client._ping_t if isinstance(client, PahoConnection) else client.pinging)
-
-
+BROKERLESS = ("memory", "file", "listen", "connect")
 REAL = ("lean", "paho", "confluent", "python")
 
 
-@pytest.fixture(params=["memory", *(pytest.param(client, marks=pytest.mark.broker) for client in REAL)])
-def kit(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kit]:
+@pytest.fixture(params=[*BROKERLESS, *(pytest.param(client, marks=pytest.mark.broker) for client in REAL)])
+def kit(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kit]:
     poller = Poller()
+    monkeypatch.setenv(POSITIONS_VARIABLE, str(tmp_path / "positions"))
     made: Kit
     match request.param:
         case "memory":
             made = MemoryKit(poller)
+        case "file":
+            made = FileKit(poller, tmp_path)
+        case "listen" | "connect":
+            made = WebSocketKit(poller, request.param)
         case "lean" | "paho":
             made = MqttKit(poller, tmp_path, request.param)
         case client:
@@ -221,13 +95,21 @@ def test_what_is_sent_arrives_in_order(kit: Kit) -> None:
     messages = taken(source, len(sent))
     assert [message.payload for message in messages] == sent
     assert not any(message.redelivered for message in messages)
+    source.ack(messages)
     confirmed(kit, receipt)
 
 
 def test_what_is_sent_before_the_reader_opens_again_waits_for_it(kit: Kit) -> None:
-    bound(kit).close()
-    confirmed(kit, opened(kit).send(items(*numbers(0, 3))))
-    assert [message.payload for message in taken(bound(kit), 3)] == numbers(0, 3)
+    former, sink = bound(kit), opened(kit)
+    former.close()
+    receipt = sink.send(items(*numbers(0, 3)))
+    if kit.broker_between:
+        confirmed(kit, receipt)
+    source = bound(kit)
+    messages = taken(source, 3)
+    assert [message.payload for message in messages] == numbers(0, 3)
+    source.ack(messages)
+    confirmed(kit, receipt)
 
 
 def test_nothing_is_brought_before_bind(kit: Kit) -> None:
@@ -310,6 +192,7 @@ def test_a_payload_of_a_megabyte_passes(kit: Kit) -> None:
     receipt = sink.send(items(large, b"1"))
     messages = taken(source, 2)
     assert [message.payload for message in messages] == [large, b"1"]
+    source.ack(messages)
     confirmed(kit, receipt)
 
 
@@ -318,7 +201,10 @@ def test_what_a_record_carries_travels_with_it(kit: Kit) -> None:
     first, second = Carried(b"oven", 1_700_000_000_123, TRACE), Carried(None, 1_700_000_000_456)
     sink.send([Item(0, "a", b"1", first), Item(0, "b", b"2", second)])
     found = {message.payload: message.carried for message in taken(source, 2)}
-    assert found == {b"1": first if kit.keyed else first._replace(key=None), b"2": second}
+    if kit.carries:
+        assert found == {b"1": first if kit.keyed else first._replace(key=None), b"2": second}
+    else:
+        assert [(each.key, each.traceparent) for each in found.values()] == [(None, "")] * 2
 
 
 def test_a_record_that_carries_nothing_has_the_time_of_its_entry(kit: Kit) -> None:
@@ -331,6 +217,8 @@ def test_a_record_that_carries_nothing_has_the_time_of_its_entry(kit: Kit) -> No
 
 
 def test_topic_and_headers_are_told_when_they_are_asked_for(kit: Kit) -> None:
+    if kit.topic is None:
+        return
     plain = bound(kit)
     opened(kit).send(items(b"1"))
     assert [message.about for message in taken(plain, 1)] == [None]

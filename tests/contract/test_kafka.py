@@ -4,116 +4,26 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from fogline.runtimes.connectors import kafka as connector
 from fogline.runtimes.connectors import kafka_source
-from fogline.runtimes.connectors.base import Receipt
-from fogline.runtimes.connectors.kafka_sink import KafkaSink
 from fogline.runtimes.connectors.kafka_source import KafkaSource
-from fogline.runtimes.errors import BackOff, NotConnected, StartAgain, Superseded
+from fogline.runtimes.errors import NotConnected, Superseded
 from fogline.runtimes.message import Carried, Item
 from fogline.runtimes.message import Message as Taken
-from fogline.runtimes.poller import Poller
-from fogline.runtimes.spec import EndpointSpec
 from support.kafka import Kafka
+from support.kafka_bench import Bench, numbers
 from support.mosquitto import free_port
 from support.segments import DEADLINE_S
 
 pytestmark = pytest.mark.broker
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-
-
-class Bench:
-    """A topic of one's own at the server of the run, and both ends of it."""
-
-    def __init__(self, server: Kafka, client: str) -> None:
-        self.server = server
-        self.client = client
-        self.topic = uuid.uuid4().hex
-        self.poller = Poller()
-        self.made: list[Any] = []
-
-    def make(self, partitions: int) -> None:
-        admin = AdminClient({"bootstrap.servers": self.server.server})
-        admin.create_topics([NewTopic(self.topic, partitions, 1)])[self.topic].result(DEADLINE_S)
-
-    def source(self, replica: int = 0, window: int = 1000, **options: Any) -> KafkaSource:
-        end = EndpointSpec("q", "reader", "kafka", self._options(options), f"{self._group}.{replica}", self._group)
-        made = connector.connector.source(end, self.poller, window)
-        assert isinstance(made, KafkaSource)
-        self.made.append(made)
-        return made
-
-    def reading(self, replica: int = 0, window: int = 1000, **options: Any) -> KafkaSource:
-        source = self.source(replica, window, **options)
-        source.open()
-        source.bind()
-        return source
-
-    def sink(self, **options: Any) -> KafkaSink:
-        made = connector.connector.sink(EndpointSpec("q", "w", "kafka", self._options(options), "w"), self.poller)
-        assert isinstance(made, KafkaSink)
-        self.made.append(made)
-        return made
-
-    def writing(self, **options: Any) -> KafkaSink:
-        sink = self.sink(**options)
-        sink.open()
-        return sink
-
-    def release(self) -> int:
-        end = EndpointSpec("q", "reader", "kafka", self._options({}), f"{self._group}.0", self._group)
-        return connector.connector.release(end)
-
-    def publish(self, payloads: Sequence[bytes], **more: Any) -> None:
-        producer = Producer({"bootstrap.servers": self.server.server, "linger.ms": 0})
-        for number, payload in enumerate(payloads):
-            producer.produce(self.topic, payload, **({"key": b"%d" % number} | more))
-        assert producer.flush(DEADLINE_S) == 0
-
-    def read(self, count: int) -> list[Message]:
-        """What a foreign consumer finds in partition 0."""
-        settings = {"bootstrap.servers": self.server.server, "group.id": uuid.uuid4().hex, "enable.auto.commit": False}
-        consumer = Consumer(settings)
-        consumer.assign([TopicPartition(self.topic, 0, 0)])
-        found: list[Message] = []
-        deadline = time.monotonic() + DEADLINE_S
-        while len(found) < count and time.monotonic() < deadline:
-            found += consumer.consume(count - len(found), 0.2)
-        consumer.close()
-        return found
-
-    def until(self, condition: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < deadline, what
-            self.poller.wait(0.05)
-
-    def confirmed(self, receipt: Receipt) -> None:
-        self.until(lambda: receipt.done, "confirmed")
-
-    def close(self) -> None:
-        for each in self.made:
-            each.close()
-        self.poller.close()
-
-    @property
-    def _group(self) -> str:
-        return f"g.{self.topic}"
-
-    def _options(self, more: dict[str, Any]) -> dict[str, Any]:
-        place = {"server": "127.0.0.1", "port": self.server.port, "topic": self.topic}
-        return place | {"client": self.client} | more
 
 
 @pytest.fixture(params=["confluent", "python"])
@@ -134,10 +44,6 @@ def taken(*sources: KafkaSource, count: int, ack: bool = True) -> list[Taken]:
                 source.ack(messages)
             found += messages
     return found
-
-
-def numbers(start: int, stop: int) -> list[bytes]:
-    return [b"%d" % number for number in range(start, stop)]
 
 
 def test_key_time_and_trace_come_with_a_record(bench: Bench) -> None:
@@ -296,106 +202,3 @@ def test_records_sent_while_the_broker_is_away_arrive_once_and_in_order(tmp_path
         bench.until(lambda: sink.connected and source.connected, "both are back")
         assert [json.loads(message.value() or b"") for message in bench.read(200)] == list(range(200))
         bench.close()
-
-
-class Exact:
-    """Both ends of one segment that asks for exactly once, on a poller of their own, as in a process."""
-
-    def __init__(self, server: Kafka, reads: str, writes: str) -> None:
-        self.poller = Poller()
-        place = {"server": "127.0.0.1", "port": server.port}
-        name = f"x.{reads}"
-        reader = EndpointSpec("in", "s", "kafka", place | {"topic": reads}, f"{name}.0", name, exactly_once=True)
-        writer = EndpointSpec("out", "s", "kafka", place | {"topic": writes}, f"{name}.0.w", exactly_once=True)
-        self.source = connector.connector.source(reader, self.poller, 1000)
-        self.sink = connector.connector.sink(writer, self.poller)
-        self.sink.open()
-        self.source.open()
-        self.source.bind()
-
-    def relay(self, count: int, *, ack: bool = True) -> list[bytes]:
-        """Take so many, send them on, and acknowledge them when that is confirmed, as the pump does."""
-        deadline, done = time.monotonic() + DEADLINE_S, list[bytes]()
-        while len(done) < count and time.monotonic() < deadline:
-            messages = self.source.take(count - len(done), 0.1)
-            if messages:
-                receipt = self._send([Item(0, message.id, message.payload) for message in messages])
-                while not receipt.done and time.monotonic() < deadline:
-                    self.poller.wait(0.05)
-                if ack:
-                    receipt.settled = True
-                    self.source.ack(messages)
-                done += [message.payload for message in messages]
-        return done
-
-    def _send(self, items: list[Item]) -> Receipt:
-        while True:
-            try:
-                return self.sink.send(items)
-            except BackOff as signal:
-                self.poller.wait(signal.seconds)
-                self.source.take(0, 0.0)
-
-    def settle(self) -> None:
-        """What an idle pump does until the transaction is committed."""
-        deadline = time.monotonic() + DEADLINE_S
-        while self.source._transaction._began_at and time.monotonic() < deadline:  # type: ignore[attr-defined]
-            self.source.take(0, 0.05)
-
-    def close(self) -> None:
-        self.source.close()
-        self.sink.close()
-        self.poller.close()
-
-
-def committed(server: Kafka, topic: str, count: int) -> list[bytes]:
-    """What a reader of committed records finds, once so many are there and then nothing for a while."""
-    settings = {"bootstrap.servers": server.server, "group.id": uuid.uuid4().hex, "isolation.level": "read_committed"}
-    consumer = Consumer(settings)
-    consumer.assign([TopicPartition(topic, 0, 0)])
-    found: list[bytes] = []
-    deadline = time.monotonic() + DEADLINE_S
-    while time.monotonic() < deadline:
-        messages = consumer.consume(1000, 0.5)
-        found += [message.value() or b"" for message in messages]
-        if len(found) >= count and not messages:
-            break
-    consumer.close()
-    return found
-
-
-def test_outputs_are_seen_once_their_offsets_are_committed_with_them(kafka: Kafka) -> None:
-    bench = Bench(kafka, "confluent")
-    bench.make(1)
-    bench.publish(numbers(0, 50))
-    first = Exact(kafka, bench.topic, f"{bench.topic}.out")
-    assert first.relay(20) == numbers(0, 20)
-    first.settle()
-    assert first.relay(10, ack=False) == numbers(20, 30)
-    first.close()  # what is not acknowledged is aborted
-    second = Exact(kafka, bench.topic, f"{bench.topic}.out")
-    assert second.relay(30) == numbers(20, 50)
-    second.settle()
-    assert committed(kafka, f"{bench.topic}.out", 50) == numbers(0, 50)
-    second.close()
-    bench.close()
-
-
-def test_a_process_whose_place_was_taken_can_commit_nothing(kafka: Kafka) -> None:
-    bench = Bench(kafka, "confluent")
-    bench.make(1)
-    bench.publish(numbers(0, 20))
-    first = Exact(kafka, bench.topic, f"{bench.topic}.out")
-    assert first.relay(10, ack=False) == numbers(0, 10)
-    second = Exact(kafka, bench.topic, f"{bench.topic}.out")
-    assert second.relay(20) == numbers(0, 20)
-    second.settle()
-    deadline = time.monotonic() + DEADLINE_S
-    while first.source.failure is None and time.monotonic() < deadline:
-        first.source.take(0, 0.05)
-        first.sink._transaction._receipts[0].settled = True  # type: ignore[attr-defined]
-    assert isinstance(first.source.failure, (Superseded, StartAgain))
-    assert committed(kafka, f"{bench.topic}.out", 20) == numbers(0, 20)
-    first.close()
-    second.close()
-    bench.close()

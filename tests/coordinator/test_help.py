@@ -39,7 +39,7 @@ def test_coord_shows_its_commands_under_headings(arguments: tuple[str, ...], cod
         (("submit", "--detatch", "x.json"), "--detach"),
         (("--verson",), "--version"),
         (("submit",), "Missing argument 'FILE'"),
-        (("test", "x.json"), "Missing option '--input'"),
+        (("test", "x.json", "--inptu", "y"), "--input"),
         (("plan", "x.json", "--output", "jsn"), "'table', 'json'"),
     ],
 )

@@ -53,3 +53,39 @@ def test_an_exception_is_shown_with_the_users_own_lines(tmp_path: Path) -> None:
     assert f'File "{tmp_path}/code/main.py", line 3, in handler' in done.stderr
     assert "fogline" not in done.stderr.split("Traceback")[1]
     assert "ZeroDivisionError" in done.stderr
+
+
+def coord_test(*arguments: object) -> tuple[int, str, str]:
+    argv = [str(Path(sys.executable).parent / "coord"), "test", *map(str, arguments)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.e2e
+def test_csv_and_the_files_of_the_document_are_read_as_a_segment_reads_them(tmp_path: Path) -> None:
+    write_code(tmp_path / "code", "def handler(data):\n    return data['n'] + 1\n")
+    reads = {"connector": "file", "props": {"path": "in/*.csv", "delimiter": ";"}}
+    queues = {"q1": reads, "q2": {"path": "out.jsonl"}}
+    raw = {"version": "1.0", "id": "t", "pipeline": {"a": a_stage("q1", "q2")}, "queues": queues}
+    document = write_json(tmp_path / "p.json", raw)
+    (tmp_path / "in").mkdir()
+    code, _, said = coord_test(document)
+    assert (code, f"queue q1: no file matches {tmp_path}/in/*.csv" in said) == (5, True)
+    (tmp_path / "in" / "b.csv").write_text("x;n\na;3\n")
+    (tmp_path / "in" / "a.csv").write_text("n\n1\n2\n")
+    assert coord_test(document) == (0, "2\n3\n4\n", "")
+    (tmp_path / "other.csv").write_text("n;x\n7;a\n8\n")
+    code, out, said = coord_test(document, "--input", tmp_path / "other.csv")
+    assert (code, out) == (5, "8\n")
+    assert f"stage a failed on {tmp_path}/other.csv:3: 8" in said
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.e2e
+def test_records_are_asked_for_where_the_first_queue_is_no_file(tmp_path: Path) -> None:
+    write_code(tmp_path / "code", "def handler(data):\n    return data\n")
+    queues = {"q1": a_queue("1"), "q2": a_queue("2")}
+    raw = {"version": "1.0", "id": "t", "pipeline": {"a": a_stage("q1", "q2")}, "queues": queues}
+    code, _, said = coord_test(write_json(tmp_path / "p.json", raw))
+    assert code == 2
+    assert "--input FILE names them, since queue q1 is not a file" in said

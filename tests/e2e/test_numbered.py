@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,14 @@ WISH = Wish(
     broker_stops={"broker": 1},
     coordinator_away=(3.0, 6.0),
 )
+PIPELINES = {
+    "queues": pipelines.three_stages,
+    "links": pipelines.three_linked,
+    "websocket": pipelines.three_by_websocket,
+}
 
 
-@pytest.mark.parametrize("pipeline", [pipelines.three_stages, pipelines.three_linked], ids=["queues", "links"])
+@pytest.mark.parametrize("pipeline", PIPELINES.values(), ids=PIPELINES)
 def test_nothing_is_lost_when_stages_agent_broker_and_coordinator_go_down(
     pipeline: Callable[[Path, int], Path], tmp_path: Path, quiet_broker: Mosquitto, fleet: Cluster
 ) -> None:
@@ -42,7 +48,7 @@ def test_nothing_is_lost_when_stages_agent_broker_and_coordinator_go_down(
         RATE,
         pipelines.payload,
         pipelines.through(pipelines.STAGES),
-        schedule(seed(), WISH),
+        schedule(seed(), replace(WISH, kills_apart_s=2.0 if pipeline is pipelines.three_by_websocket else 0.0)),
     )
     verdict = trial.run(fleet, {"broker": quiet_broker})
     print(verdict)

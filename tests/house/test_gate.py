@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support import mosquitto
+from support import kafka, mosquitto
 
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
 SUITE = """
@@ -71,5 +71,6 @@ def test_only_on_the_build_server_a_skip_is_a_failure(
     server: str, outcomes: dict[str, int], suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mosquitto, "BINARY", __file__)
+    monkeypatch.setattr(kafka, "missing", lambda: "")
     monkeypatch.setenv("CI", server)
     suite.runpytest_inprocess().assert_outcomes(passed=2, **outcomes)

@@ -90,6 +90,12 @@ def test_acknowledgements_and_the_end_of_intake_reach_the_source(wire: Wire) -> 
     assert wire.taken(b"{}") == []
 
 
+def test_a_reader_that_leaves_does_so_through_it(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what is kept for a copy that goes would be left behind."""
+    monkeypatch.setattr(wire.inner, "leave", lambda: True)
+    assert wire.source.leave()
+
+
 def test_what_is_not_known_is_null() -> None:
     assert metadata(About("t", ()), Carried()) == {"topic": "t", "key": None, "time": None, "headers": {}}
 

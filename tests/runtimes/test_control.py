@@ -3,7 +3,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class FakeSegment:
     def request_bind(self) -> None:
         self.bound += 1
 
-    def request_drain(self, deadline_s: float) -> None:
+    def request_drain(self, deadline_s: float, leaving: Collection[str] = ()) -> None:
         self.drains.append(deadline_s)
 
     def request_replay(self, numbers: Iterable[int]) -> int:

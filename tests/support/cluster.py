@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fogline.coordinator.cli.client import connect
@@ -78,11 +79,18 @@ class Cluster:
         self._serve = ["coord", "serve", "--listen", self.address, "--state-dir", str(folder / "coordinator")]
         self.coordinator = Process("coordinator", folder, *self._serve)
 
-    def start_agents(self, *names: str, program: Sequence[str] = AGENT, env: dict[str, str] | None = None) -> None:
+    def start_agents(
+        self,
+        *names: str,
+        program: Sequence[str] = AGENT,
+        env: dict[str, str] | None = None,
+        labels: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Start agents (tied to nobody) and wait until they are connected."""
+        given = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
         for name in names:
             state = ["--state-dir", str(self.folder / name), "--layer", LAYERS.get(name, "edge")]
-            argv = [*program, "run", "--coordinator", self.address, "--name", name, *state]
+            argv = [*program, "run", "--coordinator", self.address, "--name", name, *state, *given]
             self.agents[name] = Process(name, self.folder, *argv, env=env)
         wait_for(f"{names} connected", lambda: set(names) <= self.connected())
 

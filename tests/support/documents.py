@@ -52,5 +52,5 @@ def document(raw: dict[str, Any]) -> Document:
 def a_node(name: str, **facts: Any) -> Node:
     """A connected node with room."""
     given: dict[str, Any] = {"hostname": f"{name}.host", "machine_id": name, "cpus": 4.0, "memory_bytes": 8 * 2**30}
-    given |= {"frameworks": ("onnx", "sklearn"), "connectors": ("mqtt",), "state": NodeState.CONNECTED}
+    given |= {"frameworks": ("onnx", "sklearn"), "connectors": ("file", "kafka", "mqtt"), "state": NodeState.CONNECTED}
     return Node(name, **(given | facts))

@@ -38,11 +38,29 @@ def early_ack() -> None:
     inlets.Batch.confirmed = property(lambda self: not self.unsent)  # type: ignore[assignment, method-assign]
 
 
+def automatic_link_ack() -> None:
+    """The reader of a link acknowledges on arrival."""
+    from fogline.runtimes.connectors.websocket_source import WebSocketSource
+    from fogline.runtimes.message import Message
+
+    kept, acknowledge = WebSocketSource._arrive, WebSocketSource.ack
+
+    def arrive(self: WebSocketSource, message: Message) -> None:
+        kept(self, message)
+        acknowledge(self, [message])
+
+    WebSocketSource._arrive = arrive  # type: ignore[method-assign]
+    WebSocketSource.ack = lambda self, messages: None  # type: ignore[method-assign]
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
     "none": lambda: None,
     "automatic-ack": automatic_ack,
     "early-ack": early_ack,
+    "automatic-link-ack": automatic_link_ack,
 }
+OF_LINKS = {"automatic-link-ack"}
+"""Those that break a promise of acknowledged links."""
 
 
 def _as_runtime(name: str) -> int:

@@ -57,6 +57,12 @@ def mqtt_end(queue: str, stage: str, port: int, **more: Any) -> EndpointSpec:
     return EndpointSpec(queue, stage, "mqtt", options, f"fogline.test.p.{stage}.{queue}.0", **more)
 
 
+def websocket_end(queue: str, stage: str, port: int, **more: Any) -> EndpointSpec:
+    """One end of a WebSocket queue on the loopback, its path named after the queue."""
+    options = {"server": "127.0.0.1", "port": port, "topic": f"t/{queue}"} | more.pop("options", {})
+    return EndpointSpec(queue, stage, "websocket", options, f"fogline.test.p.{stage}.{queue}.0", **more)
+
+
 def segment(
     *stages: StageSpec,
     sources: tuple[EndpointSpec, ...] = (),

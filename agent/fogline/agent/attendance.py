@@ -157,6 +157,14 @@ def absorb(copy: Copy, status: Mapping[str, Any]) -> None:
         copy.show(_STATES[told], reason or copy.reason)
 
 
+def last_counted(note: Mapping[str, Any]) -> tuple[StageSeen, ...]:
+    """The counters in what a process left at the end of its input."""
+    try:
+        return tuple(_stage(each, ()) for each in note.get("stages", ()))
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return ()
+
+
 def _stage(document: Mapping[str, Any], connections: Sequence[Mapping[str, Any]]) -> StageSeen:
     counters = {str(key): int(value) for key, value in document.get("counters", {}).items()}
     p50_s, p99_s = (float(document.get(key) or 0.0) for key in ("p50_s", "p99_s"))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any
 
-from fogline.agent.attendance import ON_ITS_WAY_S, follow, introduce, look
+from fogline.agent.attendance import ON_ITS_WAY_S, follow, introduce, last_counted, look
 from fogline.agent.copies import Copy
 from fogline.agent.core.health import Vigil
 from fogline.agent.core.restarts import SURVIVED_S, Ending, after_exit
@@ -56,6 +56,16 @@ class Custody:
             log.error("%s: %s", copy.name, error.sentence)
         copy.show(CopyState.FAILED, reason)
 
+    def _finish(self, copy: Copy, reason: str) -> None:
+        """Nothing is left to do."""
+        log.info("%s: finished: %s", copy.name, reason)
+        copy.stages = last_counted(copy.workspace.finished())
+        try:
+            self._store.save_progress(copy.wish.key, Phase.FINISHED, reason, copy.restarts, copy.incarnation)
+        except FoglineError as error:  # the next agent finds it in the workspace
+            log.error("%s: %s", copy.name, error.sentence)
+        copy.show(CopyState.FINISHED, reason)
+
     def attend(self, copy: Copy, handle: Handle, *, found: bool = False) -> None:
         """Look after a process until it has ended."""
         health, who = _terms(copy)
@@ -70,6 +80,9 @@ class Custody:
         if copy.started_at_s and _now_s() - copy.started_at_s >= SURVIVED_S:
             copy.fruitless_starts = 0
         verdict = after_exit(_restart_policy(copy), ending, copy.fruitless_starts)
+        if verdict.finished:
+            self._finish(copy, verdict.reason)
+            return
         if verdict.delay_s is None:
             self.fail(copy, verdict.reason)
             return

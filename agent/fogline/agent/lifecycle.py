@@ -26,6 +26,9 @@ from fogline.wire.terms import CopyState, FoglineError, Wanted
 
 log = logging.getLogger(__name__)
 
+LEAVE_S = 300.0
+"""How long a process may read what a broker keeps for readers that nobody succeeds: it would be gone with them."""
+
 
 @dataclass(frozen=True)
 class Ladder:
@@ -184,9 +187,11 @@ class Lifecycle:
     async def _drained(self, copy: Copy, attendant: asyncio.Task[None], drain_s: float) -> bool:
         if copy.control is None:
             return False
+        leaving = [] if copy.wish.release else list(copy.wish.release_readers)
+        drain_s = max(drain_s, LEAVE_S) if leaving else drain_s
         limit_s = drain_s + self._ladder.drain_grace_s
         deadline_s = _now_s() + limit_s
-        asking = asyncio.create_task(copy.control.call("drain", timeout_s=limit_s, deadline_s=drain_s))
+        asking = asyncio.create_task(copy.control.call("drain", timeout_s=limit_s, deadline_s=drain_s, leaving=leaving))
         try:
             await asyncio.wait({asking, attendant}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
             if asking.done() and asking.exception():

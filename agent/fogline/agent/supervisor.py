@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fogline.agent.attendance import look
+from fogline.agent.attendance import last_counted, look
 from fogline.agent.copies import Copy
 from fogline.agent.core.desired import Action, Assignment, Change, CopyKey, Desired, merge, next_restart_at_s, reconcile
 from fogline.agent.core.observed import Observation
@@ -232,6 +232,8 @@ class Supervisor:
                     adopting.create_task(self._custody.adopt(copy))
                 elif record.phase is not Phase.NEW:
                     copy.show(CopyState(record.phase.value), record.reason)
+                if copy.state is CopyState.FINISHED:
+                    copy.stages = last_counted(copy.workspace.finished())
                 if copy.state is CopyState.FAILED:
                     copy.last_lines = last_lines(copy.workspace.log)
 

@@ -63,6 +63,8 @@ class _CopyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CopyState.V
     """ended for a reason that starting again would not mend"""
     COPY_STATE_GONE: _CopyState.ValueType  # 9
     """stopped and forgotten"""
+    COPY_STATE_FINISHED: _CopyState.ValueType  # 10
+    """its input ended, all of it is acknowledged; an older coordinator takes it as unknown"""
 
 class CopyState(_CopyState, metaclass=_CopyStateEnumTypeWrapper):
     """Where one copy of a segment is. Drawn in agent/core/desired.py."""
@@ -81,6 +83,8 @@ COPY_STATE_FAILED: CopyState.ValueType  # 8
 """ended for a reason that starting again would not mend"""
 COPY_STATE_GONE: CopyState.ValueType  # 9
 """stopped and forgotten"""
+COPY_STATE_FINISHED: CopyState.ValueType  # 10
+"""its input ended, all of it is acknowledged; an older coordinator takes it as unknown"""
 Global___CopyState: _TypeAlias = CopyState  # noqa: Y015
 
 @_typing.final

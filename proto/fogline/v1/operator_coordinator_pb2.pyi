@@ -638,6 +638,7 @@ class StageStatus(_message.Message):
     OBSERVED_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     LAST_LINES_FIELD_NUMBER: _builtins.int
+    REPLICA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     segment: _builtins.str
     node: _builtins.str
@@ -648,6 +649,8 @@ class StageStatus(_message.Message):
     progress: _builtins.str
     last_lines: _builtins.str
     """of its log, while it is restarting or failed"""
+    replica: _builtins.str
+    """0, 1, ...; with `replicas: each` the node's name"""
     @_builtins.property
     def observed(self) -> _common_pb2.StageObserved: ...
     def __init__(
@@ -663,10 +666,11 @@ class StageStatus(_message.Message):
         observed: _common_pb2.StageObserved | None = ...,
         progress: _builtins.str = ...,
         last_lines: _builtins.str = ...,
+        replica: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["observed", b"observed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_lines", b"last_lines", "name", b"name", "node", b"node", "observed", b"observed", "pid", b"pid", "progress", b"progress", "reason", b"reason", "restarts", b"restarts", "segment", b"segment", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_lines", b"last_lines", "name", b"name", "node", b"node", "observed", b"observed", "pid", b"pid", "progress", b"progress", "reason", b"reason", "replica", b"replica", "restarts", b"restarts", "segment", b"segment", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

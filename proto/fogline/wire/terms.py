@@ -35,6 +35,7 @@ class CopyState(StrEnum):
     RESTARTING = "restarting"
     FAILED = "failed"
     GONE = "gone"
+    FINISHED = "finished"
 
 
 class ErrorKind(StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from fogline.runtimes.lines import answers_only
 from fogline.runtimes.logs import log, set_up
 from fogline.runtimes.publish import publish
 from fogline.runtimes.release import release
-from fogline.runtimes.spec import Exit, SpecError
+from fogline.runtimes.spec import POSITIONS_VARIABLE, Exit, SpecError
 from fogline.runtimes.trial import trial
 
 DEAD_LETTERS = "dead-letters.db"
@@ -27,6 +28,8 @@ def main() -> int:
     set_up()
     try:
         command: Callable[[argparse.Namespace], int] = arguments.command
+        if "spec" in arguments:
+            os.environ.setdefault(POSITIONS_VARIABLE, str(arguments.spec.absolute().parent / "positions"))
         return command(arguments)
     except SpecError as error:
         log.error("%s", error)
@@ -52,8 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--artifacts", type=Path, required=True)
     one = command("publish", "publish JSON lines to a queue", _publish)
     one.add_argument("--queue", required=True)
-    one = command("test", "run JSON lines through all stages, without a broker", _test)
+    one = command("test", "run records through all stages, without a broker; JSON lines from standard input", _test)
     one.add_argument("--artifacts", type=Path, default=Path())
+    one.add_argument("--input", type=Path, metavar="FILE", help="instead: the csv rows or JSON lines of this file")
+    one.add_argument("--own-files", action="store_true", help="instead: what the files of its own queues hold")
     one = commands.add_parser("dead-letters", help="list, show or delete the dead letters in a file")
     one.add_argument("file", type=Path, metavar="FILE")
     one.add_argument("action", choices=ACTIONS)
@@ -82,7 +87,8 @@ def _publish(arguments: argparse.Namespace) -> int:
 
 def _test(arguments: argparse.Namespace) -> int:
     with answers_only() as out:
-        return trial(read_spec(arguments.spec), arguments.artifacts, sys.stdin.fileno(), out)
+        given = arguments.input or (None if arguments.own_files else sys.stdin.fileno())
+        return trial(read_spec(arguments.spec), arguments.artifacts, given, out)
 
 
 def _dead_letters(arguments: argparse.Namespace) -> int:

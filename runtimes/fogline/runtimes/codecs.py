@@ -18,6 +18,7 @@ from fogline.runtimes.spec import SpecError
 
 PAYLOAD_LIMIT_BYTES = 1024 * 1024
 SHOWN_BYTES = 2048
+ROW_SHOWN_BYTES = 80
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
@@ -27,12 +28,21 @@ Encode = Callable[[Any], bytes]
 
 def decode_json(payload: bytes) -> Any:
     """Raises BadMessage when the payload is not JSON or too large."""
+    _check_size(payload)
     try:
-        record = orjson.loads(payload)
+        return orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         raise BadMessage(f"the message is not JSON: {error}") from None
+
+
+def decode_row(payload: bytes) -> Any:
+    """A csv row as its file's reader hands it on. Raises BadMessage when it is none or too large."""
     _check_size(payload)
-    return record
+    if not payload.startswith(b"{"):
+        raise BadMessage(
+            f"the line is not a row that fits the header of its csv file: {shown(payload, ROW_SHOWN_BYTES)}"
+        )
+    return decode_json(payload)
 
 
 def decode_text(payload: bytes) -> str:
@@ -86,6 +96,7 @@ FORMATS: dict[str, tuple[Decode, Encode]] = {
     "json": (decode_json, encode_json),
     "text": (decode_text, encode_text),
     "bytes": (decode_bytes, encode_bytes),
+    "csv": (decode_row, encode_json),
 }
 
 

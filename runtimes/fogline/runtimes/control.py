@@ -14,7 +14,7 @@ import selectors
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,7 +45,7 @@ class Segment(Protocol):
 
     def status(self) -> dict[str, Any]: ...
     def request_bind(self) -> None: ...
-    def request_drain(self, deadline_s: float) -> None: ...
+    def request_drain(self, deadline_s: float, leaving: Collection[str] = ()) -> None: ...
     def request_replay(self, numbers: Iterable[int]) -> int: ...
 
 
@@ -164,7 +164,7 @@ class ControlServer:
         self._segment.request_bind()
 
     def _drain(self, _asker: _Asker, request: dict[str, Any]) -> None:
-        self._segment.request_drain(float(request.get("deadline_s", DRAIN_S)))
+        self._segment.request_drain(float(request.get("deadline_s", DRAIN_S)), request.get("leaving", ()))
 
     def _replay(self, _asker: _Asker, request: dict[str, Any]) -> dict[str, Any]:
         try:

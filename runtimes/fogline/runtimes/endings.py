@@ -1,4 +1,5 @@
-"""How a segment process ends: its exit code, and `failure.json`, its last words for agent and people."""
+"""How a segment process ends: its exit code, and its last words for agent and people: `failure.json`, or, at the end
+of its input, `finished.json`."""
 
 from __future__ import annotations
 
@@ -11,10 +12,11 @@ from fogline.runtimes.codecs import shown
 from fogline.runtimes.errors import RecordFailed, StageUnusable, StartAgain, Superseded
 from fogline.runtimes.logs import log
 from fogline.runtimes.pump import Unfinished
-from fogline.runtimes.spec import Exit, SpecError
+from fogline.runtimes.spec import Exit, SegmentSpec, SpecError
 from fogline.runtimes.traces import TRACE_LIMIT_BYTES, sentence
 
 FAILURE = "failure.json"
+FINISHED = "finished.json"
 CRASHED = 1
 
 
@@ -24,6 +26,22 @@ def ended_by(error: BaseException, workspace: Path) -> int:
     _write_whole(workspace / FAILURE, last_words)
     log.error("%s", "\n".join(filter(None, (last_words["reason"], last_words["trace"]))))
     return code
+
+
+def finished(status: dict[str, Any], spec: SegmentSpec, workspace: Path) -> str:
+    """Write down that the input has ended and all of it is acknowledged, with the last counters; the sentence."""
+    counters = {each["name"]: each["counters"] for each in status["stages"]}
+    reads, writes = {each.stage for each in spec.sources}, {each.stage for each in spec.sinks}
+    counts = {
+        "in": sum(counters[stage]["in"] for stage in reads),
+        "out": sum(counters[stage]["out"] for stage in writes),
+        "dead-lettered": sum(each["dead_lettered"] for each in counters.values()),
+        "dropped": sum(each["dropped"] for each in counters.values()),
+    }
+    told = [f"{count} {word}" for word, count in counts.items() if count or word in {"in", "out"}]
+    reason = f"end of input: {', '.join(told)}"
+    _write_whole(workspace / FINISHED, {"reason": reason, "stages": status["stages"]})
+    return reason
 
 
 def _last_words(error: BaseException) -> tuple[int, dict[str, Any]]:

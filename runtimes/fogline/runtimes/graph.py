@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fogline.runtimes.attempts import Outcome, Work, again, attempt, failure
-from fogline.runtimes.codecs import Decode, codec, decode_json
+from fogline.runtimes.codecs import Decode, Encode, codec, decode_json
 from fogline.runtimes.counters import Counters, Tally
 from fogline.runtimes.errors import Failure
 from fogline.runtimes.frameworks.base import Failed, Framework
@@ -119,6 +119,8 @@ class Wiring:
     leaving: frozenset[SinkKey]
     """(stage, queue) with a sink. Any other output is read inside, or by nobody."""
     output_formats: Mapping[SinkKey, str] = field(default_factory=dict)
+    encoders: Mapping[SinkKey, Encode] = field(default_factory=dict)
+    """Of the sinks that bring their own; the others encode as `output_formats` says."""
     suspects: Suspects | None = None
     """Is told which stage runs."""
 
@@ -223,17 +225,17 @@ def _kept(on_error: OnErrorSpec) -> OnErrorSpec:
 
 
 def _node(place: int, spec: StageSpec, framework: Framework, stages: Sequence[StageSpec], wiring: Wiring) -> _Node:
-    formats = list[str]()
+    encodes = list[Encode]()
     outputs = list[_Output]()
     for queue in spec.outputs:
         key = (spec.name, queue)
-        name = wiring.output_formats.get(key, "json")
-        if name not in formats:
-            formats.append(name)
+        encode = wiring.encoders.get(key) or codec(wiring.output_formats.get(key, "json"))[1]
+        if encode not in encodes:
+            encodes.append(encode)
         inside = key not in wiring.leaving
         readers = tuple(each.name for each in stages if inside and queue in each.inputs)
-        outputs.append(_Output(queue, formats.index(name), readers))
+        outputs.append(_Output(queue, encodes.index(encode), readers))
     route = (Route(spec.route, spec.outputs),) if spec.route else ()
-    work = Work(framework, (*[codec(name)[1] for name in formats], *route))
+    work = Work(framework, (*encodes, *route))
     read_inside = any(each.readers for each in outputs)
     return _Node(place, spec.name, work, tuple(outputs), bool(route), spec.on_error, read_inside)

@@ -3,9 +3,9 @@
 ::
 
     loading --stages loaded, brokers reached--> loaded --bind--> binding --all subscribed--> ready
-       |                                          |                 |                          |
-       +-------------------drain------------------+-----------------+                       draining
-                             v                                                                 v
+       |                                          |                 |              drain /     | end of every input
+       +-------------------drain------------------+-----------------+              draining    v
+                             v                                                        v     exit 0, `finished.json`
                            exit 0                          exit 0: all acknowledged; 1: deadline passed
     a stage cannot be loaded: exit 65      a record failed for good: exit 70      superseded: exit 75
 
@@ -19,7 +19,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from fogline.runtimes.connectors.backoff import Delays
 from fogline.runtimes.connectors.base import Endpoint, Sink, Source
 from fogline.runtimes.control import DRAIN_S, ControlServer, Refused
 from fogline.runtimes.counters import Counters
-from fogline.runtimes.endings import FAILURE, ended_by
+from fogline.runtimes.endings import FAILURE, FINISHED, ended_by, finished
 from fogline.runtimes.errors import NotConnected, NotKept, Superseded
 from fogline.runtimes.frameworks.base import Framework
 from fogline.runtimes.graph import SinkKey, StageGraph, Wiring
@@ -87,7 +87,7 @@ class Segment:
         self._drain_s: float | None = None
 
     def run(self) -> None:
-        """From loading to the end. Returns when drained.
+        """From loading to the end. Returns when drained, or at the end of all input.
 
         Raises StageUnusable, SpecError, RecordFailed, Superseded or Unfinished.
         """
@@ -109,10 +109,10 @@ class Segment:
         self._bind_wanted.set()
         self._poller.wake()
 
-    def request_drain(self, deadline_s: float) -> None:
+    def request_drain(self, deadline_s: float, leaving: Collection[str] = ()) -> None:
         self._drain_s = deadline_s
         if self._pump is not None:
-            self._pump.finish(deadline_s)
+            self._pump.finish(deadline_s, leaving)
         self._poller.wake()
 
     def request_replay(self, numbers: Iterable[int]) -> int:
@@ -160,6 +160,11 @@ class Segment:
         return {}
 
     @property
+    def ended(self) -> bool:
+        """Whether all input is at its end; once `run` has returned, also acknowledged."""
+        return self._pump is not None and self._pump.ended
+
+    @property
     def _draining(self) -> bool:
         return self._drain_s is not None or (self._pump is not None and self._pump.finishing)
 
@@ -174,7 +179,7 @@ class Segment:
             self._sources.append(registry.connector(source).source(source, self._poller, window))
             self._replays.append(ReplaySource(source, self._poller, self._letters))
         pump = self._make_pump(loaded)
-        for endpoint in (*self._sinks.values(), *self._sources):
+        for endpoint in sorted((*self._sinks.values(), *self._sources), key=lambda each: not each.listens):
             self._insist(endpoint.open)
         self._enter(SegmentState.LOADED)
         while not self._bind_wanted.is_set():
@@ -196,8 +201,8 @@ class Segment:
             self._poller.call_later(0.05, self._ready_when_bound)
 
     def _make_pump(self, loaded: Loaded) -> Pump:
-        formats = {key: str(sink.endpoint.options.get("format", "json")) for key, sink in self._sinks.items()}
-        wiring = Wiring(frozenset(self._sinks), formats, self._suspects)
+        encoders = {key: sink.encoder for key, sink in self._sinks.items()}
+        wiring = Wiring(frozenset(self._sinks), encoders=encoders, suspects=self._suspects)
         for stage, _ in loaded:
             if stage.on_error.queue and (stage.name, stage.on_error.queue) not in self._sinks:
                 raise SpecError(
@@ -264,7 +269,8 @@ def _connection(end: Endpoint) -> dict[str, Any]:
 def run(path: Path, places: Places, *, bind: bool) -> int:
     """Run the segment in this process until it ends; returns the exit code and leaves `failure.json`."""
     workspace = places.workspace
-    (workspace / FAILURE).unlink(missing_ok=True)
+    for left in (FAILURE, FINISHED):
+        (workspace / left).unlink(missing_ok=True)
     try:
         spec = read_spec(path)
     except SpecError as error:
@@ -275,15 +281,18 @@ def run(path: Path, places: Places, *, bind: bool) -> int:
         segment.request_bind()
     control = ControlServer(workspace, segment)
     control.start()
+    ending = "drained"
     try:
         segment.run()
+        if segment.ended:
+            ending = finished(segment.status(), spec, workspace)
     except BaseException as error:  # noqa: BLE001 - the last word on any end is written down
         return ended_by(error, workspace)
     finally:
         _on_signals(signal.SIG_IGN)
         control.stop()
         segment.close()
-    log.info("%s drained", spec.assignment_id)
+    log.info("%s %s", spec.assignment_id, ending)
     return Exit.DONE
 
 

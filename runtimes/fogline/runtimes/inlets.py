@@ -57,6 +57,8 @@ class Inlet:
         self.running: list[Message] = []
         """In user code now."""
         self.ended = False
+        self.emptying = False
+        """Nothing new comes, but what is kept for this reader is read to its end."""
         self.not_before = 0.0
         self.held = ""
         """Why dead letters of it cannot be kept. Nothing more is taken or run meanwhile."""

@@ -111,13 +111,53 @@ CONNECTORS: Mapping[str, tuple[Option, ...] | None] = {
             choices=("confluent", "python"),
         ),
     ),
-    "websocket": None,
-    "file": None,
+    "websocket": (
+        Option("server", "string", "Host name or address of the end that listens.", "edge1", required=True),
+        Option("port", "integer", "Port of the end that listens.", 8765, required=True, minimum=1, maximum=65535),
+        Option("topic", "string", "Path of the URL.", "plant/raw", required=True),
+        Option(
+            "role",
+            "string",
+            "What the reading stage does, or the writing one where no stage reads: listen on its node, or connect. "
+            "Without it a reading stage listens and a writing one connects.",
+            "listen",
+            choices=("listen", "connect"),
+        ),
+        _FORMAT,
+        Option("tls", "object", "Transport security.", {"ca": "ca.pem"}, available=False),
+        Option("username", "string", "Login name.", "edge", available=False),
+        Option("password", "secret", "Password of the login.", {"secret": "plant"}, available=False),
+    ),
+    "file": (
+        Option(
+            "path",
+            "string",
+            "File on the node of the stage; where it is read, with * and ? for several files.",
+            "/data/in/*.csv",
+            required=True,
+        ),
+        Option(
+            "format",
+            "string",
+            "How a line becomes a record: json (a JSON value), csv (with a header) or text; else as the path ends.",
+            "csv",
+            choices=("json", "csv", "text"),
+        ),
+        Option("delimiter", "string", "What stands between the cells of a csv file.", ";", default=","),
+    ),
 }
 """Connector -> its options; None: the connector is known but this release refuses it."""
 
+LOOPBACK = ("localhost", "127.", "::1")
+"""How the name of a server begins that every machine looks for on itself."""
+
 ADDRESS = ("server", "port", "topic")
 """The options that say where a queue is; the others say how it is read and written."""
+
+FILE_FORMATS: Mapping[str, str] = {
+    ".csv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".txt": "text"
+}  # fmt: skip
+"""Ending of a file's name -> how it is read and written when no `format` says so."""
 
 FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
     "code": (
@@ -162,6 +202,19 @@ FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
 """Framework -> its options; None: the framework is known but this release refuses it."""
 
 FRAMEWORK_ALIASES: Mapping[str, str] = {"scikit-learn": "sklearn", "keras": "tensorflow"}
+
+
+def file_format(path: str) -> str:
+    """The format that a path's ending stands for; empty when it says nothing."""
+    name = path.rpartition("/")[2].lower()
+    return FILE_FORMATS.get(name[name.rfind(".") :], "") if "." in name else ""
+
+
+def listens(role: str | None, *, reads: bool, read_by_stage: bool) -> bool:
+    """Whether an end of a WebSocket queue listens: `reads`, or it writes what a stage reads or none does."""
+    if reads or read_by_stage:
+        return reads == (role != "connect")
+    return role == "listen"
 
 
 def defaults(table: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, Any]:

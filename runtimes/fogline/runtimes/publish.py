@@ -110,6 +110,9 @@ class _Publisher:
 def _endpoint(spec: SegmentSpec, queue: str) -> EndpointSpec:
     """A writer of our own for the queue. Somebody must read it when a stage does: at least this one."""
     for endpoint in (*spec.sources, *spec.sinks):
+        if endpoint.queue == queue and endpoint.connector == "file":
+            where = endpoint.options["path"]
+            raise SpecError(f"queue {queue} is a file: put the records into {where}, and start the pipeline again")
         if endpoint.queue == queue:
             read = endpoint in spec.sources or endpoint.read_by_stage
             name = f"{endpoint.client_id}.publish.{uuid.uuid4().hex[:8]}"

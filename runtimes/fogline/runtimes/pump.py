@@ -8,7 +8,7 @@ filtered, or on the disk as a dead letter; while that cannot be written its sour
 ::
 
     running --finish()--> finishing --window empty--> (run returns)
-       |  \\--end of every input--^
+       |---end of every input, all of it acknowledged--> (run returns, `ended`)
        |---a record failed, `stop`--> finishing what came before it --> raises RecordFailed
        \\---a connector gave up--> raises Superseded
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import collections
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from fogline.runtimes.connectors.base import Endpoint, Sink
@@ -77,7 +77,10 @@ class Pump:
         self._window = 2 * batch.max_size
         self._out = 0
         self._failure: Failure | None = None
+        self.ended = False
+        """Every input is at its end. What came of it is confirmed once `run` has returned, however long that takes."""
         self._deadline: float | None = None
+        self._leaving: frozenset[str] = frozenset()
         self._endpoints: tuple[Endpoint, ...] = (*(each.source for each in parts.inlets), *parts.sinks.values())
 
     @property
@@ -89,9 +92,10 @@ class Pump:
         """Why dead letters cannot be kept; empty while all is well."""
         return "; ".join(dict.fromkeys(inlet.held for inlet in self._all if inlet.held))
 
-    def finish(self, deadline_s: float) -> None:
+    def finish(self, deadline_s: float, leaving: Collection[str] = ()) -> None:
         """Take nothing more; let `run` return when all is acknowledged. Safe from any thread; a later
-        call can only shorten the deadline."""
+        call can only shorten the deadline. `leaving`: client ids of readers that are brought to an end first."""
+        self._leaving = frozenset(leaving) if self._deadline is None else self._leaving
         deadline = time.monotonic() + deadline_s
         self._deadline = deadline if self._deadline is None else min(deadline, self._deadline)
         self._poller.wake()
@@ -111,12 +115,12 @@ class Pump:
                 self._stop_intake()
             self._keep_letters()
             self._settle()
-            if stopped and self._out == 0:
+            if (stopped or self.ended) and self._out == 0 and not self._emptying():
                 break
             if stopped and self._deadline is not None and time.monotonic() > self._deadline:
                 self._end()
                 raise Unfinished(self._out)
-            self._turn(taking=not stopped)
+            self._turn(taking=not stopped or self._emptying())
         self._end()
 
     def _end(self) -> None:
@@ -126,9 +130,16 @@ class Pump:
     def _stop_intake(self) -> None:
         """What was taken and not run yet stays with the broker, as what was not taken."""
         for inlet in self._inlets:
+            leaving = inlet.source.endpoint.client_id in self._leaving and not inlet.replays
+            if leaving and self._failure is None and inlet.source.leave():
+                inlet.emptying = True
+                continue
             inlet.source.stop_intake()
             self._out -= len(inlet.waiting)
             inlet.waiting = []
+
+    def _emptying(self) -> bool:
+        return any(inlet.emptying and not inlet.ended for inlet in self._inlets)
 
     def _turn(self, *, taking: bool) -> None:
         if self._send_unsent():
@@ -157,8 +168,8 @@ class Pump:
                 if inlet.waiting:
                     self._poller.wait(0.0)  # no take will serve the sockets in between
                 return True
-        if all(inlet.ended and not inlet.waiting for inlet in self._inlets if not inlet.replays):
-            self.finish(FINISH_S)
+        if not self.finishing:
+            self.ended = all(inlet.ended and not inlet.waiting for inlet in self._inlets if not inlet.replays)
         return False
 
     def _take(self, inlet: Inlet) -> list[Message]:

@@ -15,8 +15,10 @@ from fogline.runtimes.frameworks.base import Framework
 from fogline.runtimes.spec import EndpointSpec, SpecError, StageSpec
 
 CONNECTORS = {
+    "file": "fogline.runtimes.connectors.file:connector",
     "kafka": "fogline.runtimes.connectors.kafka:connector",
     "mqtt": "fogline.runtimes.connectors.mqtt:connector",
+    "websocket": "fogline.runtimes.connectors.websocket:connector",
 }
 FRAMEWORKS = {
     "code": "fogline.runtimes.frameworks.python_code:PythonCode",

@@ -24,7 +24,8 @@ def release(spec: SegmentSpec, readers: Sequence[str], out: IO[bytes]) -> int:
         if readers and source.client_id not in readers:
             continue
         try:
-            left = registry.connector(source).release(source)
+            others = source.shared and bool(readers)
+            left = registry.connector(source).release(source, others=others)
         except NotConnected as error:
             log.error("queue %s: %s", source.queue, error.reason)
             code = Exit.NOT_CONNECTED

@@ -31,12 +31,16 @@ MEMORY = "memory"
 SECRETS_VARIABLE = "FOGLINE_SECRETS"
 """Environment variable that names the folder of secrets, a file each."""
 
+POSITIONS_VARIABLE = "FOGLINE_POSITIONS"
+"""Environment variable that names the folder in which readers of files keep how far they are."""
+
 
 class Exit(IntEnum):
     """How a segment process ended. 0 and the numbers here are final words; anything else is a crash."""
 
     DONE = 0
-    """Drained on request: everything taken was acknowledged."""
+    """Everything taken was acknowledged: drained on request, or, when it has left `finished.json`, at the end of
+    its input."""
     BAD_SPEC = 64
     """The spec itself cannot be run (unknown plugin, wrong option, newer spec version)."""
     STAGE_UNUSABLE = 65
@@ -75,7 +79,7 @@ COUNTERS = ("in", "done", "filtered", "dead_lettered", "dropped", "in_flight", "
 """Per stage, in this order everywhere: `in = done + filtered + dead_lettered + dropped + in_flight`."""
 
 
-_LATER_KEYS = ("route", "envelopes", "exactly_once")
+_LATER_KEYS = ("route", "envelopes", "exactly_once", "shared")
 """Of stages and endpoints, in a later release than the others; left out while empty, so that the digest of what does
 not use them stays what it was, and no process is replaced for an upgrade."""
 
@@ -147,6 +151,8 @@ class EndpointSpec:
     """Sources: a Fogline stage writes this queue (only foreigners otherwise)."""
     envelopes: bool = False
     """An automatic queue: a message carries many records."""
+    shared: bool = False
+    """A reader that shares its queue with the other copies of its stage."""
     exactly_once: bool = False
     """One of the ends of a segment whose outputs and offsets are committed together."""
 

@@ -229,7 +229,6 @@ def test_an_infra_map_makes_unknown_machines_errors() -> None:
 
 
 def test_options_of_plugins_without_a_table_are_left_alone() -> None:
-    assert checked(setting(("queues/raw", {"connector": "websocket", "props": {"anything": [1]}}))) == []
     assert (
         checked(setting((JUDGE + "/framework", "keras"), (JUDGE + "/props", {"path": "x.h5", "serializer": "h5"})))
         == []

@@ -92,8 +92,9 @@ def test_every_key_is_described() -> None:
 
 
 def test_editors_complete_the_options_of_a_connector() -> None:
-    rules = schema()["$defs"]["Queue"]["allOf"]
-    (rule,) = (each for each in rules if each["if"]["properties"]["connector"] == {"const": "mqtt"})
+    rules = {each["if"]["properties"]["connector"]["const"]: each for each in schema()["$defs"]["Queue"]["allOf"]}
+    assert set(rules) == {name for name, table in CONNECTORS.items() if table is not None}
+    rule = rules["mqtt"]
     described = rule["then"]["properties"]["props"]["properties"]
     assert set(described) == {option.name for option in CONNECTORS["mqtt"] or ()}
     assert "Not available yet" in described["group"]["description"]

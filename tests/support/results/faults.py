@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -53,6 +53,9 @@ class Wish:
     broker_away_s: float = 0.0
     coordinator_away: tuple[float, float] | None = None
     """From which second to which; not left to chance."""
+    kills_apart_s: float = 0.0
+    """Between two kills of stages at least. Over an acknowledged link only a writer that lives knows what comes again:
+    kill it with its reader, and nobody can tell that the reader was busy."""
 
 
 def seed() -> int:
@@ -70,7 +73,9 @@ def schedule(chosen: int, wish: Wish) -> list[Fault]:
     def when() -> float:
         return round(chance.uniform(wish.from_s, wish.to_s), 3)
 
-    faults = [Fault(when(), Kind.KILL_STAGE, stage) for stage, kills in wish.stage_kills.items() for _ in range(kills)]
+    killed = [stage for stage, kills in wish.stage_kills.items() for _ in range(kills)]
+    times = _apart([when() for _ in killed], wish)
+    faults = [Fault(at_s, Kind.KILL_STAGE, stage) for at_s, stage in zip(times, killed, strict=True)]
     faults += [Fault(when(), Kind.KILL_AGENT, chance.choice(wish.agents)) for _ in range(wish.agent_kills)]
     faults += [
         Fault(when(), Kind.STOP_BROKER, broker, wish.broker_away_s)
@@ -81,3 +86,11 @@ def schedule(chosen: int, wish: Wish) -> list[Fault]:
         from_s, to_s = wish.coordinator_away
         faults.append(Fault(from_s, Kind.KILL_COORDINATOR, "coordinator", to_s - from_s))
     return sorted(faults)
+
+
+def _apart(times: Sequence[float], wish: Wish) -> list[float]:
+    """The same order within the same limits, drawn apart."""
+    span_s = wish.to_s - wish.from_s
+    factor = 1 - wish.kills_apart_s * (len(times) - 1) / span_s if times else 1.0
+    ranks = {at_s: rank for rank, at_s in enumerate(sorted(times))}
+    return [round(wish.from_s + (at_s - wish.from_s) * factor + ranks[at_s] * wish.kills_apart_s, 3) for at_s in times]

@@ -9,6 +9,7 @@ from typing import Any
 
 from support.cluster import write_code, write_json
 from support.documents import a_queue, a_stage
+from support.mosquitto import free_port
 from support.results.ledger import DeadLetter, Kept
 
 NODES = ("edge_node", "cloud_1", "cloud_2")
@@ -76,6 +77,16 @@ def three_linked(folder: Path, port: int) -> Path:
     return write_json(path, document)
 
 
+def three_by_websocket(folder: Path, port: int) -> Path:
+    """The same with acknowledged links: b listens for a, and also for c, which reads from it."""
+    path = three_stages(folder, port)
+    document = json.loads(path.read_text())
+    for name, role in (("q2", "listen"), ("q3", "connect")):
+        props = {"server": "127.0.0.1", "port": free_port(), "topic": f"numbered/{name}", "role": role}
+        document["queues"][name] = {"connector": "websocket", "props": props}
+    return write_json(path, document)
+
+
 def mixed(folder: Path, mqtt_port: int, kafka_port: int) -> Path:
     """The same over two queues of MQTT, then two of Kafka."""
     path = three_stages(folder, mqtt_port)
@@ -100,6 +111,15 @@ def exact(folder: Path, kafka_port: int) -> Path:
 def one_stage(folder: Path, ports: tuple[int, int], *, work: str = "pass", **stage: Any) -> Path:
     """a alone, from `q1` at one port to `q2` at another."""
     return chain(folder, ports, works={"a": work}, **stage)
+
+
+def two_by_websocket(folder: Path, ports: tuple[int, int]) -> Path:
+    """a -> b over an acknowledged link, from a queue at one port to a queue at another."""
+    path = chain(folder, (ports[0], ports[0], ports[1]), works={"a": "pass", "b": "pass"})
+    document = json.loads(path.read_text())
+    props = {"server": "127.0.0.1", "port": free_port(), "topic": "numbered"}
+    document["queues"]["q2"] = {"connector": "websocket", "props": props}
+    return write_json(path, document)
 
 
 def malformed(number: int) -> bytes:

@@ -16,9 +16,13 @@ The states of a copy::
                    | would not mend                                       READY             |
                    |                                                        |               |
                    +-------- STARTING, LOADED or READY: process ended ------+---------> RESTARTING
+                                                                            |
+                                                                            +---------> FINISHED
+                                                             its input ended: never started again by itself
 
     A process that was started for a lower incarnation, or that has lost its attendant, is drained and ended:
-    its copy is PREPARED then, and starts again. A higher incarnation also calls a FAILED copy back.
+    its copy is PREPARED then, and starts again. A higher incarnation also calls a FAILED or
+    FINISHED copy back.
 
     wanted STOPPED: a copy with a process --> DRAINING --> GONE; any other copy --> GONE.
     GONE is reported until no snapshot lists the copy; listed again as wanted, it begins anew.
@@ -187,7 +191,7 @@ def _serve(wish: Assignment, seen: Observed | None, now_s: float) -> Change | No
     if wish.wanted is not Wanted.RUNNING:
         return None
     called_back = wish.incarnation > seen.incarnation
-    if seen.state is CopyState.FAILED and called_back:
+    if seen.state in {CopyState.FAILED, CopyState.FINISHED} and called_back:
         return Change(wish.key, Action.PREPARE)
     if seen.alive and (called_back or not seen.attended):
         return Change(wish.key, Action.STOP, drain_s=wish.drain_s or REPLACE_DRAIN_S)

@@ -27,6 +27,8 @@ class Ending:
     """Its last words, from the failure file; empty when it left none."""
     out_of_memory: bool = False
     """The kernel ended it for lack of memory."""
+    finished: bool = False
+    """At the end of its input, all of which is acknowledged."""
 
     def sentence(self) -> str:
         """The last words, or what can be said without them."""
@@ -46,13 +48,19 @@ class Verdict:
 
     delay_s: float | None
     reason: str
+    finished: bool = False
+    """Never, because there is nothing left to do."""
 
 
 def after_exit(policy: str, ending: Ending, fruitless_starts: int) -> Verdict:
     """What follows on `ending` under the spec's `restart` policy: `always`, `on-failure` or `no`.
 
+    None of them starts again what has come to the end of its input.
+
     `fruitless_starts` counts the starts before this one, in a row, that led to nothing.
     """
+    if ending.finished:
+        return Verdict(None, ending.sentence(), finished=True)
     if ending.code in FINAL_EXITS and ending.code != Exit.DONE:
         return Verdict(None, ending.sentence())
     if policy == "no" or (policy == "on-failure" and ending.code == Exit.DONE):

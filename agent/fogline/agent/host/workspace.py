@@ -8,6 +8,7 @@
                     shim.json     pids and start times; written by the shim
                     exit.json     how the process ended; written by the shim
                     failure.json  why, in the stage's own words; written by the stage
+                    finished.json instead, when its input has ended: what it counted; written by the stage
                     check.json    who checks; written by the agent
                     control.sock, state.bin, stage.log, shim.lock
 """
@@ -27,7 +28,7 @@ from fogline.agent.core.desired import Assignment, CopyKey
 from fogline.agent.core.restarts import Ending
 from fogline.wire.terms import Wanted
 
-_LEFT_BY_A_PROCESS = ("shim.json", "exit.json", "failure.json", "control.sock")
+_LEFT_BY_A_PROCESS = ("shim.json", "exit.json", "failure.json", "finished.json", "control.sock")
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,13 @@ class Workspace:
 
     def ending(self, code: int | None, signal: int | None, *, out_of_memory: bool = False) -> Ending:
         """How the process ended, with the reason it left behind."""
-        return Ending(code, signal, last_words(read_json(self.path / "failure.json")), out_of_memory)
+        finished = self.finished()
+        reason = last_words(finished or read_json(self.path / "failure.json"))
+        return Ending(code, signal, reason, out_of_memory, bool(finished))
+
+    def finished(self) -> dict[str, Any]:
+        """What the process said at the end of its input: `reason` and `stages`; empty when it did not end so."""
+        return read_json(self.path / "finished.json")
 
     def noted_ending(self) -> Ending:
         """How the process ended while nobody watched, as far as its shim could note it."""

@@ -55,6 +55,7 @@ class Phase(StrEnum):
     NEW = "new"
     PREPARED = "prepared"
     FAILED = "failed"
+    FINISHED = "finished"
     GONE = "gone"
 
 

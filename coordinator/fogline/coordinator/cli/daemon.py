@@ -53,8 +53,9 @@ def serve(  # noqa: PLR0913  # one for each option
 def run(files: FilesArgument, settings: SetOption = None) -> None:
     """Run a pipeline here, without any daemon.
 
-    Until Ctrl-C or SIGTERM. Every machine it names is this one; a broker is started only where a queue names this
-    machine and nothing answers there.
+    Until Ctrl-C or SIGTERM, or until the end of its input where that is files: then it shows what was counted, and
+    ends with 5 if there were dead letters. Every machine it names is this one; a broker is started only where a queue
+    names this machine and nothing answers there.
 
     Example: coord run pipeline.json
     """

@@ -136,9 +136,13 @@ def status(
     id_: IdArgument,
     coordinator: CoordinatorOption = DEFAULT_ADDRESS,
     insecure: InsecureOption = False,
+    copies: Annotated[bool, typer.Option("--copies", help="A row for every copy of a stage, however many.")] = False,
     output_: OutputOption = Output.TABLE,
 ) -> None:
     """Show a deployment, one row a stage.
+
+    Of a stage with several copies the row is the sum of theirs; they follow it, of more than five only those that
+    are not well.
 
     Counters are as of now. IN = DONE + FILTERED + DEAD + DROPPED + FLIGHT; AGAIN counts redelivered records. P50
     and P99 are from arrival in the segment to confirmation.
@@ -150,7 +154,7 @@ def status(
     if output_ is Output.JSON:
         output.print_json(status_json(found))
     else:
-        show_status(found)
+        show_status(found, copies=copies)
 
 
 DetachOption = Annotated[bool, typer.Option("--detach", help="Return at once instead of following to a verdict.")]
@@ -163,10 +167,10 @@ def start(
     insecure: InsecureOption = False,
     output_: OutputOption = Output.TABLE,
 ) -> None:
-    """Run a stopped or failed deployment again.
+    """Run a stopped, failed or finished deployment again.
 
-    With the document and on the nodes it had; what waits in the broker is taken up. Follows to a verdict like
-    submit: exit code 0 when it runs, 5 when it failed. One that runs already is left alone.
+    With the document and on the nodes it had; what waits in the broker, or came into its files, is taken up. Follows
+    to a verdict like submit: exit code 0 when it runs, 5 when it failed. One that runs already is left alone.
 
     Example: coord start anomaly
     """
@@ -232,8 +236,8 @@ def delete(
 ) -> None:
     """Stop a deployment and forget it.
 
-    Ends its broker sessions and removes its dead letters: what waits for its stages is gone. `coord events` still
-    tells of it.
+    Ends its broker sessions and removes its dead letters: what waits for its stages is gone. How far its files were
+    read is forgotten. `coord events` still tells of it.
 
     Example: coord delete anomaly
     """

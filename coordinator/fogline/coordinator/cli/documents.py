@@ -25,6 +25,7 @@ from fogline.coordinator.cli.options import (
 )
 from fogline.coordinator.cli.trial import run_trial
 from fogline.coordinator.padl.available import unavailable
+from fogline.coordinator.padl.files import anchored
 from fogline.coordinator.padl.model import Document
 from fogline.coordinator.padl.parse import Loaded, load, without_passwords
 from fogline.coordinator.padl.problems import Problem
@@ -58,12 +59,16 @@ class Ready:
         }
 
 
-def look(files: Sequence[Path], settings: Sequence[str] | None) -> tuple[Ready | None, list[Problem]]:
+def look(
+    files: Sequence[Path], settings: Sequence[str] | None, *, here: bool = False
+) -> tuple[Ready | None, list[Problem]]:
     """Everything that can be said of documents and their files here; nothing is ready while there are errors.
 
-    `settings` are the values of `--set`.
+    `settings` are the values of `--set`. `here`: all of it runs on this machine, whatever the document says.
     """
     loaded = load(list(files), settings or ())
+    if here or (loaded.document and loaded.document.deploy_mode == "local"):
+        loaded = anchored(loaded)
     problems = judge(loaded)
     if loaded.document is None or errors(problems):
         return None, problems
@@ -72,16 +77,17 @@ def look(files: Sequence[Path], settings: Sequence[str] | None) -> tuple[Ready |
     return (None if errors(problems) else Ready(loaded, loaded.document, resolved, problems)), problems
 
 
-def read(files: Sequence[Path], settings: Sequence[str] | None = None, extra: dict[str, Any] | None = None) -> Ready:
+def read(files: Sequence[Path], settings: Sequence[str] | None = None, *, here: bool = False) -> Ready:
     """Documents ready to be placed; prints what is wrong and exits 2 when they are not.
 
-    `extra` replaces top-level keys in what is sent to the coordinator.
+    `here`: all of it runs on this machine, whatever the document says.
     """
-    ready, problems = look(files, settings)
+    ready, problems = look(files, settings, here=here)
     if ready is None:
         output.say_problems(problems)
         raise typer.Exit(INVALID)
-    ready.loaded.raw.update(extra or {})
+    if here:
+        ready.loaded.raw["deploy-mode"] = "local"
     return ready
 
 
@@ -202,7 +208,10 @@ def plan_json(reply: operator.PlanReply, problems: Sequence[Problem]) -> dict[st
 
 def trial(
     files: FilesArgument,
-    input_: Annotated[Path, typer.Option("--input", help="Records for the first queue, one JSON value a line.")],
+    input_: Annotated[
+        Path | None,
+        typer.Option("--input", help="Records for the first queue: a JSON value a line, or csv with a header."),
+    ] = None,
     expect: Annotated[
         Path | None, typer.Option(help="Records the last queue must give; numbers may differ by 1e-6.")
     ] = None,
@@ -211,11 +220,12 @@ def trial(
     """Try a pipeline on a file of records.
 
     The whole pipeline runs in one process, without broker or daemon. What leaves the last queue is printed, one
-    JSON value a line. An exception in your code is shown with its traceback at your line.
+    JSON value a line. Without --input its first queues are read where they are files. An exception in your code is
+    shown with its traceback at your line.
 
     Example: coord test pipeline.json --input sample.jsonl --expect out.jsonl
     """
-    ready = read(files, settings)
+    ready = read(files, settings, here=True)
     output.say_problems(ready.warnings)
     with tempfile.TemporaryDirectory(prefix="fogline-test-") as scratch:
         code = run_trial(ready.document, ready.resolved.paths, input_, expect, Path(scratch))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import typer
 
 from fogline.coordinator.cli import output
+from fogline.coordinator.cli.behind import behind, together
+from fogline.coordinator.cli.behind import columns as behind_columns
 from fogline.coordinator.cli.output import say
 from fogline.runtimes.spec import COUNTERS
-from fogline.v1 import common_pb2 as common
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.v1 import operator_coordinator_pb2_grpc as operator_grpc
 from fogline.wire.errors import CATALOGUE
 from fogline.wire.terms import ErrorKind
 
+UNFOLDED = 5
+"""So many copies of a stage have a row each without being asked for."""
 FAILED = CATALOGUE[ErrorKind.FAILED].exit_code
 
 
@@ -38,10 +43,25 @@ def follow(
 
 def _progress(status: operator.DeploymentStatus) -> str:
     parts = []
-    for stage in status.stages:
-        busy = stage.progress or stage.reason
-        parts.append(f"{stage.name} {stage.state}" + (f" ({busy})" if busy else ""))
+    for name, copies in _by_stage(status).items():
+        busy = next((each.progress or each.reason for each in copies if each.progress or each.reason), "")
+        parts.append(f"{name} {_state(copies)}" + (f" ({busy})" if busy else ""))
     return f"  {status.state}: " + ", ".join(parts)
+
+
+def _by_stage(status: operator.DeploymentStatus) -> dict[str, list[operator.StageStatus]]:
+    found: dict[str, list[operator.StageStatus]] = {}
+    for stage in status.stages:
+        found.setdefault(stage.name, []).append(stage)
+    return found
+
+
+def _state(copies: Sequence[operator.StageStatus]) -> str:
+    """That of all copies; where they differ how many are how."""
+    states = Counter(each.state for each in copies)
+    if len(states) == 1:
+        return copies[0].state
+    return ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
 
 
 def status_json(found: operator.DeploymentStatus) -> dict[str, Any]:
@@ -56,70 +76,85 @@ def status_json(found: operator.DeploymentStatus) -> dict[str, Any]:
 
 
 def stage_rows(found: operator.DeploymentStatus) -> list[dict[str, Any]]:
-    """One row per stage, counters under their own names, times in seconds."""
+    """One row per stage, counters under their own names, times in seconds. Of several copies the sum, with a row of
+    each under `copies`."""
     rows = []
-    for stage in found.stages:
-        counted = stage.observed.counters
+    for name, copies in _by_stage(found).items():
+        each = [_row(copy) for copy in copies]
+        if len(copies) == 1 and not _is_one_of_many(copies[0]):
+            rows += each
+            continue
+        summed = {counter: sum(row[counter] for row in each) for counter in COUNTERS}
+        slowest = {key: max(row[key] for row in each) for key in ("p50_s", "p99_s")}
+        head = each[0] | {"name": name, "segment": copies[0].segment.partition("/")[0]}
+        told = next((row for row in each if row["reason"] or row["progress"]), each[0])
         rows.append(
-            {
-                "name": stage.name,
-                "segment": stage.segment,
-                "node": stage.node,
-                "state": stage.state,
-                "reason": stage.reason,
-                "progress": stage.progress,
-                "last_lines": stage.last_lines,
-                "pid": stage.pid or None,
-                "restarts": stage.restarts,
-                **{name: counted.get(name, 0) for name in COUNTERS},
-                "p50_s": stage.observed.p50_s,
-                "p99_s": stage.observed.p99_s,
-                **_behind(stage.observed),
-            }
+            head
+            | {"node": _where(each), "state": _state(copies), "pid": None}
+            | {"restarts": sum(row["restarts"] for row in each)}
+            | {key: told[key] for key in ("reason", "progress", "last_lines")}
+            | summed
+            | slowest
+            | together(each)
+            | {"copies": each}
         )
     return rows
 
 
-def _behind(observed: common.StageObserved) -> dict[str, Any]:
-    """How far behind a stage is: records in all its queues, the oldest of any; None where it is not known."""
-    reads = [
-        {
-            "queue": each.queue,
-            "lag": each.lag if each.HasField("lag") else None,
-            "oldest_s": each.oldest_s if each.HasField("oldest_s") else None,
-        }
-        for each in observed.readings
-    ]
-    lags = [each["lag"] for each in reads if each["lag"] is not None]
-    ages_s = [each["oldest_s"] for each in reads if each["oldest_s"] is not None]
-    return {"lag": sum(lags) if lags else None, "oldest_s": max(ages_s, default=None), "reads": reads}
+def _is_one_of_many(copy: operator.StageStatus) -> bool:
+    return bool(copy.replica) and not copy.replica.isdigit()
 
 
-def _behind_columns(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """Only those that say something: the table is wide."""
-    cells = {
-        "LAG": ["-" if row["lag"] is None else str(row["lag"]) for row in rows],
-        "OLDEST": ["-" if row["oldest_s"] is None else f"{row['oldest_s']:.1f} s" for row in rows],
+def _where(rows: Sequence[dict[str, Any]]) -> str:
+    return rows[0]["node"] if len(rows) == 1 else f"{len(rows)} copies"
+
+
+def _row(stage: operator.StageStatus) -> dict[str, Any]:
+    counted = stage.observed.counters
+    return {
+        "name": stage.name,
+        "segment": stage.segment,
+        "node": stage.node,
+        "state": stage.state,
+        "reason": stage.reason,
+        "progress": stage.progress,
+        "last_lines": stage.last_lines,
+        "pid": stage.pid or None,
+        "restarts": stage.restarts,
+        **{name: counted.get(name, 0) for name in COUNTERS},
+        "p50_s": stage.observed.p50_s,
+        "p99_s": stage.observed.p99_s,
+        **behind(stage.observed),
     }
-    return {column: found for column, found in cells.items() if set(found) != {"-"}} if rows else {}
 
 
-def show_status(found: operator.DeploymentStatus) -> None:
+def _unfolded(rows: Sequence[dict[str, Any]], *, every: bool) -> Iterator[dict[str, Any]]:
+    """Behind the sum a row of each copy, unless they are many and not all are asked for: then of those that are not
+    well."""
+    for row in rows:
+        yield row | {"shown": row["name"]}
+        copies = row.get("copies", [])
+        for copy in copies:
+            if every or len(copies) <= UNFOLDED or copy["state"] not in {"ready", "finished"}:
+                yield copy | {"shown": f"  {copy['segment']}"}
+
+
+def show_status(found: operator.DeploymentStatus, *, copies: bool = False) -> None:
     """The status for people: one row a stage, then what is wrong with each segment and its last words."""
     print(f"pipeline {found.id}, revision {found.revision}: {found.state}{': ' + found.reason if found.reason else ''}")
     columns = ["STAGE", "NODE", "STATE", "PID", "RESTARTS", "IN", "OUT"]
     columns += ["DONE", "FILTERED", "DEAD", "DROPPED", "FLIGHT", "AGAIN", "P50", "P99"]
     counters = ("in", "out", "done", "filtered", "dead_lettered", "dropped", "in_flight", "redelivered")
-    found_rows = stage_rows(found)
-    behind = _behind_columns(found_rows)
+    shown = list(_unfolded(stage_rows(found), every=copies))
+    more = behind_columns(shown)
     rows = [
-        [row["name"], row["node"], row["state"], row["pid"] or "-", row["restarts"]]
+        [row["shown"], row["node"], row["state"], row["pid"] or "-", row["restarts"]]
         + [row[name] for name in counters]
         + [f"{row['p50_s'] * 1000:.1f} ms", f"{row['p99_s'] * 1000:.1f} ms"]
-        + [cells[number] for cells in behind.values()]
-        for number, row in enumerate(found_rows)
+        + [cells[number] for cells in more.values()]
+        for number, row in enumerate(shown)
     ]
-    output.print_table([*columns, *behind], rows)
+    output.print_table([*columns, *more], rows)
     for segment, stage in {each.segment: each for each in found.stages}.items():
         if stage.reason or stage.progress:
             print(f"{segment}: {'; '.join(each for each in (stage.reason, stage.progress) if each)}")

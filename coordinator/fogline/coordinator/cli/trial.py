@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from fogline.coordinator.cli.output import say
-from fogline.coordinator.core.graph import data_links, topological
+from fogline.coordinator.core.graph import data_links, first_queues, topological
 from fogline.coordinator.core.specs import Source, segment_spec
 from fogline.coordinator.core.split import Segment
+from fogline.coordinator.padl.files import FILE
 from fogline.coordinator.padl.model import Document
+from fogline.runtimes.options import file_format
 from fogline.wire.errors import CATALOGUE
 from fogline.wire.terms import ErrorKind, FoglineError
 
@@ -25,18 +28,20 @@ DIFFERENT = 1
 FAILED = CATALOGUE[ErrorKind.FAILED].exit_code
 
 
-def run_trial(document: Document, paths: Mapping[str, Path], records: Path, expect: Path | None, scratch: Path) -> int:
-    """Run `records` through the pipeline in `scratch`; returns the exit code of the command.
+def run_trial(
+    document: Document, paths: Mapping[str, Path], records: Path | None, expect: Path | None, scratch: Path
+) -> int:
+    """Run `records`, or what its own files hold, through the pipeline in `scratch`; returns the exit code of the
+    command.
 
     Without `expect` what comes out goes straight to stdout.
     """
-    if not records.is_file():
-        raise FoglineError(ErrorKind.NOT_FOUND, f"--input {records}: no such file")
+    options = _given(document, records)
     wanted = _lines(expect) if expect else None
     spec = scratch / "spec.json"
     spec.write_bytes(_whole_pipeline(document, paths))
-    command = [sys.executable, "-m", "fogline.runtimes", "test", str(spec)]
-    with records.open("rb") as stdin:
+    command = [sys.executable, "-m", "fogline.runtimes", "test", str(spec), *options]
+    with open(os.devnull if options or not records else records, "rb") as stdin:
         if wanted is None:
             return FAILED if subprocess.run(command, stdin=stdin, check=False).returncode else 0
         done = subprocess.run(command, stdin=stdin, stdout=subprocess.PIPE, check=False)
@@ -48,11 +53,25 @@ def run_trial(document: Document, paths: Mapping[str, Path], records: Path, expe
     return DIFFERENT if difference else 0
 
 
+def _given(document: Document, records: Path | None) -> list[str]:
+    """What tells the runtime where the records are; nothing where they come by its standard input."""
+    if records is None:
+        others = [name for name in first_queues(document) if document.queues[name].connector != FILE]
+        if others:
+            sentence = f"which records? --input FILE names them, since queue {others[0]} is not a file"
+            raise FoglineError(ErrorKind.INVALID_ARGUMENT, sentence)
+        return ["--own-files"]
+    if not records.is_file():
+        raise FoglineError(ErrorKind.NOT_FOUND, f"--input {records}: no such file")
+    return ["--input", str(records.absolute())] if file_format(str(records)) == "csv" else []
+
+
 def _whole_pipeline(document: Document, paths: Mapping[str, Path]) -> bytes:
     order = tuple(topological(document.pipeline, data_links(document)))
     sources = {name: Source(path=str(path)) for name, path in paths.items()}
     spec = segment_spec(document, Segment(order[0], order, "", 0), "test", sources)
-    return dataclasses.replace(spec, sources=(), sinks=()).to_bytes()
+    files = tuple(each for each in spec.sources if each.connector == FILE)
+    return dataclasses.replace(spec, sources=files, sinks=()).to_bytes()
 
 
 def first_difference(got: list[Any], wanted: list[Any]) -> str:

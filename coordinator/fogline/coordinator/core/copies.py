@@ -2,29 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from fogline.coordinator.core.deployment import Copy
+from fogline.coordinator.core.deployment import Copy, Deployment, Phase
+from fogline.coordinator.core.fleet import Node, NodeState
 from fogline.coordinator.core.graph import Link
-from fogline.coordinator.core.specs import Source, segment_spec
+from fogline.coordinator.core.specs import Replica, Source, segment_spec
 from fogline.coordinator.core.split import Segment
 from fogline.coordinator.padl.model import Document, Queue
-from fogline.runtimes.spec import digest
+from fogline.runtimes.spec import SegmentSpec, digest
 
 
-def copies_of(
-    document: Document,
-    segments: Sequence[Segment],
-    cluster: str,
-    artifacts: Mapping[str, str],
-    automatic: Mapping[Link, Queue],
-) -> tuple[tuple[Copy, ...], dict[str, bytes]]:
-    """One copy per segment, sorted, and each spec by its digest. `artifacts` must hold every stage."""
-    sources = {name: Source(artifact=digest_) for name, digest_ in artifacts.items()}
+@dataclass(frozen=True)
+class Planned:
+    """What copies are made from."""
+
+    document: Document
+    segments: Sequence[Segment]
+    automatic: Mapping[Link, Queue]
+    artifacts: Mapping[str, str]
+    """Stage -> digest; it must hold every stage."""
+
+
+def copies_of(planned: Planned, cluster: str, fleet: Sequence[Node]) -> tuple[tuple[Copy, ...], dict[str, bytes]]:
+    """The copies of every segment, sorted, and each spec by its digest."""
+    sources = {name: Source(artifact=digest_) for name, digest_ in planned.artifacts.items()}
+    facts = {node.name: facts_of(node) for node in fleet}
     copies, blobs = [], {}
-    for segment in segments:
-        spec = segment_spec(document, segment, cluster, sources, automatic)
-        blob = spec.to_bytes()
-        copies.append(Copy(spec.assignment_id, digest(blob), segment.node, segment.name, segment.depth))
-        blobs[digest(blob)] = blob
+    for segment in planned.segments:
+        several = segment.each or len(segment.replicas) > 1
+        for name, node in segment.replicas:
+            replica = Replica(name, several, facts.get(node, {}))
+            spec = segment_spec(planned.document, segment, cluster, sources, planned.automatic, replica)
+            blob = spec.to_bytes()
+            key = digest(blob)
+            copies.append(Copy(spec.assignment_id, key, node, segment.name, segment.depth, segment.each))
+            blobs[key] = blob
     return tuple(sorted(copies)), blobs
+
+
+def nodes_of(copies: Iterable[Copy]) -> dict[str, list[str]]:
+    """Segment -> the nodes of its copies, in their order."""
+    found: dict[str, list[str]] = {}
+    for copy in sorted(copies):
+        found.setdefault(copy.segment, []).append(copy.node)
+    return found
+
+
+def unserved(deployment: Deployment, fleet: Sequence[Node]) -> list[tuple[Copy, Node]]:
+    """Connected nodes without a copy of a segment that has one on each, with another copy of it."""
+    patterns = {copy.segment: copy for copy in deployment.target if copy.each}
+    if deployment.phase is not Phase.RUNNING or not patterns:
+        return []
+    served = {(copy.segment, copy.node) for copy in deployment.target}
+    there = [node for node in fleet if node.state is NodeState.CONNECTED]
+    return [(like, node) for like in patterns.values() for node in there if (like.segment, node.name) not in served]
+
+
+def joined(
+    like: Copy, runs: SegmentSpec, document: Document, artifacts: Mapping[str, str], node: Node
+) -> tuple[Copy, bytes]:
+    """The copy for a node that joined later, of a segment that has one on each; `like` is another, which `runs`."""
+    stages = tuple(stage.name for stage in runs.stages)
+    segment = Segment(like.segment, stages, node.name, like.depth, (node.name,), each=True)
+    ends = [end for end in (*runs.sources, *runs.sinks) if end.envelopes]
+    automatic = {_link(end.queue): Queue(connector=end.connector, props=dict(end.options)) for end in ends}
+    planned = Planned(document, [segment], automatic, {name: artifacts[name] for name in stages if name in artifacts})
+    copies, blobs = copies_of(planned, runs.cluster, [node])
+    return copies[0], blobs[copies[0].spec_digest]
+
+
+def _link(name: str) -> Link:
+    writer, _, reader = name.partition("..")
+    return writer, reader
+
+
+def facts_of(node: Node) -> dict[str, str]:
+    """What templates may ask of a node."""
+    labels = {f"label.{key}": value for key, value in node.labels.items()}
+    return {"name": node.name, "layer": node.layer, **labels}

@@ -10,6 +10,8 @@ r"""The values a deployment is made of, and the life it leads. Pure.
                    v                        v           |
                  failed <---------------- failed <------'
 
+    running --every input is at its end--> finished --start, or a submit--> preparing; what it had ends first
+
 A failure while preparing leaves the former revision running, untouched. `degraded` is not a phase: it is
 how `running` is shown while some copy is not ready. What nodes run that this coordinator has no memory of is
 taken over as `running` (`core/imports.py`).
@@ -40,9 +42,12 @@ class Phase(StrEnum):
     STOPPING = "stopping"
     STOPPED = "stopped"
     FAILED = "failed"
+    FINISHED = "finished"
 
 
-SETTLED = frozenset({Phase.RUNNING, Phase.STOPPED, Phase.FAILED})
+SETTLED = frozenset({Phase.RUNNING, Phase.STOPPED, Phase.FAILED, Phase.FINISHED})
+OVER = frozenset({Phase.STOPPED, Phase.FAILED, Phase.FINISHED})
+"""Nothing of it runs, and nothing will by itself."""
 
 
 @dataclass(frozen=True, order=True)
@@ -55,6 +60,18 @@ class Copy:
     segment: str = field(compare=False)
     depth: int = field(compare=False)
     """Its place in the order of draining and binding; another revision may give it another."""
+    each: bool = field(default=False, compare=False)
+    """One of those on every node that is admitted: whose node is away, is not waited for."""
+
+    @property
+    def label(self) -> str:
+        """The segment, and which copy of it where that is not the first."""
+        return self.segment if self.replica == "0" else f"{self.segment}/{self.replica}"
+
+    @property
+    def replica(self) -> str:
+        """Which copy: a number, or the name of its node."""
+        return self.assignment.split("/")[2]
 
 
 @dataclass(frozen=True)
@@ -108,7 +125,7 @@ class Deployment:
     since_s: float
     """When the phase was entered, seconds since the epoch."""
     target: tuple[Copy, ...] = ()
-    """Its copies; of a stopped or failed one, those it had."""
+    """Its copies; of one that is over, those it had."""
     former_revision: int = 0
     former: tuple[Copy, ...] = ()
     """What ran before, while it is being replaced; what a rollback returns to."""

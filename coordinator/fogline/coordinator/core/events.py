@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from fogline.coordinator.core.deployment import SETTLED, Copy, Deployment, Outcome, Phase, Seen
+from fogline.coordinator.core.deployment import OVER, SETTLED, Copy, Deployment, Outcome, Phase, Seen
 from fogline.wire.terms import CopyState
 
 LOOP_RESTARTS = 3
 """A copy that was started so often again without getting ready is in a crash loop."""
-_ENDING = frozenset({Phase.STOPPING, Phase.STOPPED, Phase.FAILED})
+_ENDING = OVER | {Phase.STOPPING}
 
 
 class Kind(StrEnum):
@@ -50,7 +50,7 @@ class Health:
     """What the events told last of a copy, so that nothing is told twice."""
 
     unwell: str = ""
-    """`restarting`, `crash loop`, `failed` or `degraded`; empty while there is nothing to tell."""
+    """`restarting`, `crash loop`, `failed`, `degraded` or `finished`; empty while there is nothing to tell."""
     restarts: int = 0
     """When it was last well."""
 
@@ -103,8 +103,8 @@ def _befallen(before: Health, seen: Seen) -> tuple[str, Health]:
         return told, Health(restarts=seen.restarts)
     if seen.state is CopyState.READY:
         unwell = "degraded"
-    elif seen.state is CopyState.FAILED:
-        unwell = "failed"
+    elif seen.state in {CopyState.FAILED, CopyState.FINISHED}:
+        unwell = seen.state.value
     elif seen.state is not CopyState.RESTARTING:
         return "", before
     else:

@@ -16,7 +16,6 @@ from fogline.coordinator.padl.problems import Problem, error, pointer_to
 from fogline.runtimes.options import CONNECTORS, defaults
 
 EXACTLY_ONCE = "exactly-once"
-EXACTLY_ONCE_GUARANTEE = "exactly once, for readers that read committed records alone (read_committed)"
 
 
 def is_exact(document: Document, segment: Segment) -> bool:

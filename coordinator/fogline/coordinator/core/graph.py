@@ -85,12 +85,16 @@ def _reach(start: str, neighbours: Mapping[str, set[str]]) -> set[str]:
 
 
 def topological(names: Iterable[str], links: Sequence[Link]) -> list[str]:
-    """Writers before readers, ties by name. The links between `names` must be free of cycles."""
+    """Writers before readers, ties by name. A circle, which segments can form where stages do not, is entered at its
+    first name."""
     remaining = set(names)
     inside = [(a, b) for a, b in links if a in remaining and b in remaining]
     order: list[str] = []
     while remaining:
-        ready = min(name for name in remaining if not any(b == name and a in remaining for a, b in inside))
+        ready = min(
+            (name for name in remaining if not any(b == name and a in remaining for a, b in inside)),
+            default=min(remaining),
+        )
         order.append(ready)
         remaining.remove(ready)
     return order

@@ -40,10 +40,10 @@ def became(outcome: Outcome | None, number: int, deployment: Deployment, shown: 
 
 def changes(before: Sequence[Copy], after: Sequence[Copy]) -> list[SegmentChange]:
     """Segment by segment, upstream first; those that go come last."""
-    old, new = ({copy.segment: copy for copy in copies} for copies in (before, after))
+    old, new = ({copy.label: copy for copy in copies} for copies in (before, after))
     found = [
-        SegmentChange(copy.segment, _change(old.get(copy.segment), copy), copy.node, _node(old.get(copy.segment)))
-        for copy in sorted(after, key=lambda each: (each.depth, each.segment))
+        SegmentChange(copy.label, _change(old.get(copy.label), copy), copy.node, _node(old.get(copy.label)))
+        for copy in sorted(after, key=lambda each: (each.depth, each.segment, each.assignment))
     ]
     gone = sorted(old.keys() - new.keys(), key=lambda name: (old[name].depth, name))
     return found + [SegmentChange(name, "removed", "", old[name].node) for name in gone]

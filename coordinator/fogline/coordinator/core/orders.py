@@ -14,6 +14,8 @@ from fogline.wire.terms import CopyState
 
 _UNDER_WAY = frozenset(Phase) - SETTLED - {Phase.STOPPING, Phase.RESTARTING}
 """A revision is being brought up, which has no verdict yet."""
+_ENDS_FIRST = frozenset({Phase.STOPPING, Phase.FINISHED})
+"""Its copies are still there, and must be gone before any of them begins again."""
 _RUN = frozenset({Phase.DRAINING, Phase.STARTING, Phase.ROLLING_BACK, Phase.RUNNING, Phase.RESTARTING})
 
 
@@ -44,13 +46,13 @@ def submitted(
     former_revision = 0
     if d.phase is Phase.PREPARING:
         former, former_revision, given_up = d.former, d.former_revision, d.target
-    elif d.phase is Phase.STOPPING:
+    elif d.phase in _ENDS_FIRST:
         given_up = d.target
     elif d.phase in _RUN:
         former, former_revision, given_up = d.target, d.revision, d.former
     failed = tuple(c for c in (*former, *copies) if observed.get(c, Seen()).state is CopyState.FAILED)
     former = tuple(c for c in former if c not in failed)
-    staying = () if d.phase is Phase.STOPPING else (*copies, *former)
+    staying = () if d.phase in _ENDS_FIRST else (*copies, *former)
     leaving = (*d.leaving, *failed, *(c for c in given_up if c not in staying))
     revision = former_revision if former else 0
     fresh = Deployment(

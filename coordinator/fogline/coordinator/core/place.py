@@ -2,7 +2,8 @@
 
 Pins first; an unpinned stage takes the pin of its nearest pinned neighbour if it fits there; the
 remaining groups go to the best node that passes every filter: runs there now, fewest cross-node
-links, most free capacity, name.
+links, most free capacity, name. The further copies of a stage go to the other nodes that would do, in
+turn, but stay where they are; with `replicas: each` there is one on every node that would do if it were connected.
 """
 
 from __future__ import annotations
@@ -14,6 +15,13 @@ from fogline.coordinator.core.fleet import Node, NodeState
 from fogline.coordinator.core.graph import Link, components, data_links, direct_links
 from fogline.coordinator.padl.model import Document, Stage
 from fogline.coordinator.padl.problems import Problem
+from fogline.coordinator.padl.templates import labels_for
+
+EACH = "each"
+_ANY = 2**31
+
+NEED_A_LIBRARY = frozenset({"kafka", "websocket"})
+"""Connectors that a node without their library does not have. MQTT is Fogline's own."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,9 @@ class Placement:
     """The node of every stage that found one, and the reasons behind it."""
 
     nodes: dict[str, str] = field(default_factory=dict)
+    """Of its first copy."""
+    copies: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The node of each copy, in order."""
     passed_over: dict[str, list[PassedOver]] = field(default_factory=dict)
     """Per stage."""
     problems: list[Problem] = field(default_factory=list)
@@ -41,7 +52,9 @@ class Circumstances:
     machine_id: str = ""
     """Of the submitter, for `deploy-mode: local`."""
     running: Mapping[str, str] = field(default_factory=dict)
-    """Stage -> node where this deployment runs it now."""
+    """Stage -> node where this deployment runs it now, its first copy."""
+    copies: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Stage -> nodes where this deployment runs its copies now, in order."""
     used_cpus: Mapping[str, float] = field(default_factory=dict)
     """Node -> CPUs asked for by other deployments."""
     used_memory_bytes: Mapping[str, int] = field(default_factory=dict)
@@ -53,15 +66,79 @@ def place(document: Document, fleet: Sequence[Node], given: Circumstances) -> Pl
     result = Placement()
     if document.deploy_mode == "local":
         _place_local(document, fleet, given, result)
-        return result
+    else:
+        _place_remote(document, fleet, given, result)
+    for name, node in result.nodes.items():
+        result.copies.setdefault(name, _spread(document, name, node, fleet, given))
+    return result
+
+
+def _place_remote(document: Document, fleet: Sequence[Node], given: Circumstances, result: Placement) -> None:
     _place_pinned(document, fleet, given, result)
-    links = direct_links(document)
+    # Stages with other numbers of copies cannot share a process: they need not be together.
+    links = [(a, b) for a, b in direct_links(document) if _replicas(document, a) == _replicas(document, b)]
     for group in components(document.pipeline, links):
         _follow_neighbours(document, (group, links), fleet, given, result)
         rest = [name for name in group if name not in result.nodes and document.pipeline[name].infra is None]
         for names in components(rest, [link for link in links if link[0] in rest and link[1] in rest]):
-            _place_group(document, names, fleet, given, result)
-    return result
+            if _replicas(document, names[0]) == EACH:
+                _place_each(document, names, fleet, given, result)
+            else:
+                _place_group(document, names, fleet, given, result)
+
+
+def _place_each(
+    document: Document, names: Sequence[str], fleet: Sequence[Node], given: Circumstances, result: Placement
+) -> None:
+    """On every node that would do, connected or not: an absent one has its copy when it comes back."""
+    refused = {node.name: why for node in fleet if (why := _why_not(document, names, node, given, connected=False))}
+    reasons = [PassedOver(name, why) for name, why in refused.items()]
+    chosen = tuple(node.name for node in fleet if node.name not in refused)
+    if not any(node.state is NodeState.CONNECTED for node in fleet if node.name in chosen):
+        absent = [PassedOver(name, "is not connected") for name in chosen]
+        result.problems.append(_unplaceable(names[0], [*reasons, *absent]))
+        return
+    for name in names:
+        result.nodes[name], result.copies[name], result.passed_over[name] = chosen[0], chosen, reasons
+
+
+def admits(document: Document, stages: Sequence[str], node: Node, given: Circumstances) -> bool:
+    """Whether a connected node that joined later gets a copy of these stages, which run on each."""
+    return not _why_not(document, stages, node, given)
+
+
+def _spread(document: Document, name: str, first: str, fleet: Sequence[Node], given: Circumstances) -> tuple[str, ...]:
+    """The nodes of a stage's copies, the first of which is placed: pinned ones stay together."""
+    stage = document.pipeline[name]
+    count = 1 if stage.replicas == EACH else int(stage.replicas)
+    if count == 1 or stage.infra is not None or document.deploy_mode == "local":
+        return (first,) * count
+    fitting = [node for node in fleet if not _why_not(document, [name], node, given)]
+    order = [first, *sorted(node.name for node in fitting if node.name != first)]
+    room = {node.name: _room(stage, node, given) for node in fitting}
+    held = dict(enumerate(given.copies.get(name, ())))
+    chosen = [first]
+    for number in range(1, count):
+        free = [node for node in order if chosen.count(node) < room.get(node, count)] or order
+        stays = held.get(number, "")
+        fewest = min(free, key=lambda node: (chosen.count(node), order.index(node)))
+        chosen.append(stays if stays in free else fewest)
+    return tuple(chosen)
+
+
+def _room(stage: Stage, node: Node, given: Circumstances) -> int:
+    """How many copies of the stage the node has room for."""
+    most = _ANY
+    if stage.resources.cpus:
+        most = min(most, int((node.cpus - given.used_cpus.get(node.name, 0.0)) // stage.resources.cpus))
+    if stage.resources.memory_bytes:
+        free_bytes = node.memory_bytes - given.used_memory_bytes.get(node.name, 0)
+        most = min(most, free_bytes // stage.resources.memory_bytes)
+    return most
+
+
+def _replicas(document: Document, stage: str) -> int | str:
+    return document.pipeline[stage].replicas
 
 
 def _place_local(document: Document, fleet: Sequence[Node], given: Circumstances, result: Placement) -> None:
@@ -73,8 +150,8 @@ def _place_local(document: Document, fleet: Sequence[Node], given: Circumstances
         hint = "start `fogline-agent run` here, or run the document without a daemon: `coord run`"
         result.problems.append(Problem("error", "/deploy-mode", message, hint))
         return
-    for name, stage in document.pipeline.items():
-        why = _why_not([stage], chosen, given, local=True)
+    for name in document.pipeline:
+        why = _why_not(document, [name], chosen, given, local=True)
         result.passed_over[name] = [
             _passed(node, "not the submitter's machine") for node in fleet if node is not chosen
         ]
@@ -94,7 +171,7 @@ def _place_pinned(document: Document, fleet: Sequence[Node], given: Circumstance
         result.passed_over[name] = [
             _passed(other, f"{name} is pinned to {node.name}") for other in fleet if other is not node
         ]
-        why = _why_not([stage], node, given)
+        why = _why_not(document, [name], node, given)
         if why:
             message = f"stage {name} is pinned to node {node.name}, which {why}"
             result.problems.append(Problem("error", f"/pipeline/{name}/infra", message))
@@ -141,7 +218,7 @@ def _follow_neighbours(
                 if other in result.nodes or stage.infra is not None:
                     continue
                 node = nodes[result.nodes[name]]
-                if not _why_not([stage], node, given):
+                if not _why_not(document, [other], node, given):
                     result.nodes[other] = node.name
                     reason = f"{other} follows its neighbour {name} to {node.name}"
                     result.passed_over[other] = [_passed(each, reason) for each in fleet if each is not node]
@@ -152,8 +229,7 @@ def _follow_neighbours(
 def _place_group(
     document: Document, names: Sequence[str], fleet: Sequence[Node], given: Circumstances, result: Placement
 ) -> None:
-    stages = [document.pipeline[name] for name in names]
-    refused = {node.name: why for node in fleet if (why := _why_not(stages, node, given))}
+    refused = {node.name: why for node in fleet if (why := _why_not(document, names, node, given))}
     fitting = [node for node in fleet if node.name not in refused]
     reasons = [PassedOver(name, why) for name, why in refused.items()]
     if not fitting:
@@ -180,9 +256,18 @@ def _score(
     return (-runs_there, crossing, -free_cpus, node.name)
 
 
-def _why_not(stages: Sequence[Stage], node: Node, given: Circumstances, *, local: bool = False) -> str:
+def _why_not(
+    document: Document,
+    names: Sequence[str],
+    node: Node,
+    given: Circumstances,
+    *,
+    local: bool = False,
+    connected: bool = True,
+) -> str:
     """The first reason why `node` cannot run these stages together, or nothing."""
-    if node.state is not NodeState.CONNECTED:
+    stages = [document.pipeline[name] for name in names]
+    if connected and node.state is not NodeState.CONNECTED:
         return f"is {node.state}"
     if "process" not in node.drivers:
         return "has no driver for native processes"
@@ -191,7 +276,17 @@ def _why_not(stages: Sequence[Stage], node: Node, given: Circumstances, *, local
             return why
         if stage.framework != "code" and stage.framework not in node.frameworks:
             return f"has no {stage.framework} runtime installed"
+        if lacking := _lacking_connectors(document, stage, node):
+            return f"has no {lacking[0]} connector installed"
+    wanted = sorted(label for name in names for label in labels_for(document, name) if label not in node.labels)
+    if wanted:
+        return f"has no label {wanted[0]}, which a template of the document asks for"
     return _lacks_room(stages, node, given)
+
+
+def _lacking_connectors(document: Document, stage: Stage, node: Node) -> list[str]:
+    needed = (document.queues[name].connector for name in (*stage.inputs, *stage.outputs) if name in document.queues)
+    return [each for each in needed if each in NEED_A_LIBRARY and each not in node.connectors]
 
 
 def _unmet_constraint(stage: Stage, node: Node) -> str:

@@ -23,8 +23,10 @@ HOLD_S = 1.0
 MAX_STARTS = 3
 """A copy that died this often before its first ready will not get there."""
 
-_ENDED = frozenset({CopyState.PREPARING, CopyState.PREPARED, CopyState.FAILED, CopyState.GONE})
+_ENDED = frozenset({CopyState.PREPARING, CopyState.PREPARED, CopyState.FAILED, CopyState.GONE, CopyState.FINISHED})
 """Not running: nothing to drain, so stopped whatever its depth."""
+_SERVED = frozenset({CopyState.READY, CopyState.FINISHED})
+"""It does what it shall, or has done it: some input is shorter than the way to ready."""
 
 
 @dataclass(frozen=True)
@@ -63,25 +65,27 @@ def _advance(d: Deployment, observed: Observed, now_s: float) -> tuple[Deploymen
         return _advance_restarting(d, observed, now_s), None
     if d.phase is Phase.STOPPING:
         return _advance_stopping(d, observed, now_s), None
+    if d.phase is Phase.RUNNING and (words := _finished(d, observed)):
+        return replace(_enter(d, Phase.FINISHED, now_s), reason=words), None
     return d, None
 
 
 def _advance_preparing(d: Deployment, observed: Observed, now_s: float) -> tuple[Deployment, Outcome | None]:
-    new = [copy for copy in d.target if copy not in d.former]
+    new = [copy for copy in _awaited(d.target, observed) if copy not in d.former]
     # What begins again must be gone first, and so must what still ends the session of a reader's former topic.
     ending = [copy for copy in d.leaving if copy in new or _releases(d, copy, observed)]
     failure = _still_ending(d, ending, now_s) if ending else _first_failure(new, observed)
     failure = failure or _overdue(d, new, observed, now_s, "prepared")
     if failure:
         return _give_up_preparing(d, failure, now_s)
-    ready = {CopyState.PREPARED, CopyState.STARTING, CopyState.LOADED, CopyState.READY, CopyState.RESTARTING}
+    ready = {CopyState.PREPARED, CopyState.STARTING, CopyState.LOADED, CopyState.RESTARTING, *_SERVED}
     if not ending and all(observed.get(copy, Seen()).state in ready for copy in new):
         return _enter(d, Phase.DRAINING if _replaced(d) else Phase.STARTING, now_s), None
     return d, None
 
 
 def _advance_draining(d: Deployment, observed: Observed, now_s: float) -> Deployment:
-    replaced = _replaced(d)
+    replaced = _awaited(_replaced(d), observed)
     overdue = now_s - d.since_s > _limit_s(d, observed)
     if overdue or all(_gone(copy, observed) for copy in replaced):
         return _enter(d, Phase.STARTING, now_s)
@@ -103,9 +107,10 @@ def _give_up_preparing(d: Deployment, failure: str, now_s: float) -> tuple[Deplo
 
 
 def _advance_starting(d: Deployment, observed: Observed, now_s: float) -> tuple[Deployment, Outcome | None]:
-    new = [copy for copy in d.target if copy not in d.former]
-    failure = _first_failure(d.target, observed) or _dying(new, observed)
-    failure = failure or _overdue(d, d.target, observed, now_s, "ready")
+    awaited = _awaited(d.target, observed)
+    new = [copy for copy in awaited if copy not in d.former]
+    failure = _first_failure(awaited, observed) or _dying(new, observed)
+    failure = failure or _overdue(d, awaited, observed, now_s, "ready")
     if failure:
         return _give_up_starting(d, failure, now_s)
     d, held = _held(d, observed, now_s)
@@ -121,19 +126,29 @@ def _advance_starting(d: Deployment, observed: Observed, now_s: float) -> tuple[
         text = f"{d.failure.text}; rolled back to revision {d.revision}, which runs again"
         return running, Outcome(d.failure.revision, False, text)
     left = (f"segment {copy.segment}: {note}" for copy in gone if (note := observed.get(copy, Seen()).reason))
-    return running, Outcome(d.revision, True, "; ".join((f"revision {d.revision} is running", *left)))
+    words = _finished(d, observed)
+    state = f"finished: {words}" if words else "running"
+    return running, Outcome(d.revision, True, "; ".join((f"revision {d.revision} is {state}", *left)))
+
+
+def _finished(d: Deployment, observed: Observed) -> str:
+    """What every segment said at the end of its input; empty while one has not come to it."""
+    seen = [(copy.segment, observed.get(copy, Seen())) for copy in d.target if _incarnated(d, copy, observed)]
+    if len(seen) < len(d.target) or any(each.state is not CopyState.FINISHED for _, each in seen):
+        return ""
+    return "; ".join(each.reason if len(seen) == 1 else f"{segment}: {each.reason}" for segment, each in seen)
 
 
 def _held(d: Deployment, observed: Observed, now_s: float) -> tuple[Deployment, bool]:
     """Since when everything is ready, noted; and whether it is by now long enough."""
-    if not all(_ready(d, copy, observed) for copy in d.target):
+    if not all(_ready(d, copy, observed) for copy in _awaited(d.target, observed)):
         return replace(d, ready_since_s=None), False
     since_s = now_s if d.ready_since_s is None else d.ready_since_s
     return replace(d, ready_since_s=since_s), now_s - since_s >= HOLD_S
 
 
 def _ready(d: Deployment, copy: Copy, observed: Observed) -> bool:
-    return observed.get(copy, Seen()).state is CopyState.READY and _incarnated(d, copy, observed)
+    return observed.get(copy, Seen()).state in _SERVED and _incarnated(d, copy, observed)
 
 
 def _incarnated(d: Deployment, copy: Copy, observed: Observed) -> bool:
@@ -180,6 +195,11 @@ def _enter(d: Deployment, phase: Phase, now_s: float) -> Deployment:
     return replace(d, phase=phase, since_s=now_s, ready_since_s=None)
 
 
+def _awaited(copies: Iterable[Copy], observed: Observed) -> list[Copy]:
+    """Those that a phase waits for: of copies on each node, only the ones whose node is there."""
+    return [copy for copy in copies if not copy.each or observed.get(copy, Seen()).node_connected]
+
+
 def _replaced(d: Deployment) -> list[Copy]:
     return [copy for copy in d.former if copy not in d.target]
 
@@ -203,7 +223,7 @@ def _first_failure(copies: Iterable[Copy], observed: Observed) -> str:
 def _dying(copies: Iterable[Copy], observed: Observed) -> str:
     for copy in copies:
         seen = observed.get(copy, Seen())
-        if seen.restarts >= MAX_STARTS and seen.state is not CopyState.READY:
+        if seen.restarts >= MAX_STARTS and seen.state not in _SERVED:
             where = f"segment {copy.segment} on {copy.node}"
             return f"{where} died {seen.restarts} times before it was ready: {seen.reason}"
     return ""
@@ -213,7 +233,7 @@ def _overdue(d: Deployment, copies: Iterable[Copy], observed: Observed, now_s: f
     limit_s = _limit_s(d, observed)
     if now_s - d.since_s <= limit_s:
         return ""
-    reached = {CopyState.READY} if goal == "ready" else {CopyState.PREPARED, CopyState.READY}
+    reached = _SERVED if goal == "ready" else {CopyState.PREPARED, *_SERVED}
     for copy in copies:
         seen = observed.get(copy, Seen())
         if seen.state not in reached:
@@ -262,7 +282,7 @@ def _wanted(d: Deployment, observed: Observed) -> dict[Copy, Want]:
     elif d.phase in {Phase.STARTING, Phase.ROLLING_BACK, Phase.RESTARTING}:
         wanted |= {copy: Want(Wanted.STOPPED) for copy in _replaced(d)}
         wanted |= _start_in_order(d, observed)
-    elif d.phase is Phase.RUNNING:
+    elif d.phase in {Phase.RUNNING, Phase.FINISHED}:  # a node starts nothing again that has come to its end
         wanted |= {copy: Want(Wanted.RUNNING, bind=True) for copy in d.target}
     elif d.phase is Phase.STOPPING:
         wanted |= _stop_in_order(d.target, observed, d.release)
@@ -284,7 +304,8 @@ def _stop_in_order(copies: Iterable[Copy], observed: Observed, release: bool) ->
     What is gone stays listed: only as long as it is listed as STOPPED does its absence mean that it is gone.
     """
     states = {copy: observed.get(copy, Seen()).state for copy in copies}
-    shallowest = min((copy.depth for copy, state in states.items() if state is not CopyState.GONE), default=0)
+    awaited = _awaited(states, observed)
+    shallowest = min((copy.depth for copy in awaited if states[copy] is not CopyState.GONE), default=0)
     stop = Want(Wanted.STOPPED, release=release)
     return {
         copy: stop if copy.depth <= shallowest or state in _ENDED else Want(Wanted.RUNNING, bind=True)
@@ -294,7 +315,7 @@ def _stop_in_order(copies: Iterable[Copy], observed: Observed, release: bool) ->
 
 def _start_in_order(d: Deployment, observed: Observed) -> dict[Copy, Want]:
     """All load at once; binding goes from downstream to upstream, behind the readers' subscriptions."""
-    unbound = [copy.depth for copy in d.target if not _ready(d, copy, observed)]
+    unbound = [copy.depth for copy in _awaited(d.target, observed) if not _ready(d, copy, observed)]
     deepest = max(unbound, default=0)
     return {copy: Want(Wanted.RUNNING, bind=copy.depth >= deepest) for copy in d.target}
 

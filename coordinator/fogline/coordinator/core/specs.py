@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
 from fogline.coordinator.core.exactly_once import is_exact
 from fogline.coordinator.core.graph import Link, link_name, readers, writers
 from fogline.coordinator.core.split import Segment
+from fogline.coordinator.padl.files import FILE, format_of
 from fogline.coordinator.padl.model import Document, Health, Queue, Stage
-from fogline.runtimes.options import CONNECTORS, FRAMEWORKS, defaults
+from fogline.coordinator.padl.templates import filled, templates_in
+from fogline.runtimes.options import ADDRESS, CONNECTORS, FRAMEWORKS, LOOPBACK, defaults
 from fogline.runtimes.spec import BatchSpec, EndpointSpec, HealthSpec, OnErrorSpec, SegmentSpec, StageSpec
 
-REPLICA = "0"
 LANE = "a"
 """Always `a` until two versions live side by side."""
 
 _NOT_FOR_THE_STAGE = {"path", "input_format", "serializer"}
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One copy of a segment: its name, whether it shares what it reads with others, and where it runs."""
+
+    name: str = "0"
+    several: bool = False
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What templates stand for: `name`, `layer`, `label.X`."""
+
+
+LONE = Replica()
 
 
 @dataclass(frozen=True)
@@ -40,8 +54,10 @@ def segment_spec(
     cluster: str,
     sources: Mapping[str, Source],
     automatic: Mapping[Link, Queue] = MappingProxyType({}),
+    replica: Replica = LONE,
 ) -> SegmentSpec:
-    """The spec of one segment. `sources` must hold every stage of it, `automatic` every link that leaves it."""
+    """The spec of one copy of a segment. `sources` must hold every stage of it, `automatic` every link that
+    leaves it, `replica` the facts of its node that templates ask for."""
     head = document.pipeline[segment.stages[0]]
     batch = head.batch
     endpoints_in: list[EndpointSpec] = []
@@ -57,20 +73,22 @@ def segment_spec(
             endpoints_in.append(_automatic(document, cluster, link, queue, link[1]))
         if link[0] in segment.stages:
             endpoints_out.append(_automatic(document, cluster, link, queue, link[0]))
+    endpoints_in = [_of_reader(each, segment, replica) for each in endpoints_in]
+    endpoints_out = [_of_writer(each, replica) for each in endpoints_out]
     if is_exact(document, segment):
         endpoints_in = [replace(each, exactly_once=True) for each in endpoints_in]
         endpoints_out = [replace(each, exactly_once=True) for each in endpoints_out]
     return SegmentSpec(
         pipeline=document.id,
         segment=segment.name,
-        replica=REPLICA,
+        replica=replica.name,
         lane=LANE,
         cluster=cluster,
         stages=tuple(stage_spec(document, name, sources[name]) for name in segment.stages),
         sources=tuple(endpoints_in),
         sinks=tuple(endpoints_out),
         batch=BatchSpec(batch.max_size, batch.max_wait_ms / 1000) if batch else BatchSpec(),
-        environment=dict(head.environment),
+        environment=filled(head.environment, replica.facts),
         restart=head.restart,
         health=_health([document.pipeline[name] for name in segment.stages]),
     )
@@ -123,7 +141,7 @@ def _reading(document: Document, cluster: str, stage: str, queue: str) -> Endpoi
         stage=stage,
         connector=document.queues[queue].connector,
         options=_queue_options(document.queues[queue]),
-        client_id=f"{group}.{REPLICA}",
+        client_id=group,
         group=group,
         written_by_stage=bool(writers(document, queue)),
     )
@@ -135,7 +153,7 @@ def _writing(document: Document, cluster: str, stage: str, queue: str) -> Endpoi
         stage=stage,
         connector=document.queues[queue].connector,
         options=_queue_options(document.queues[queue]),
-        client_id=f"{reader_name(cluster, document.id, stage, queue)}.{REPLICA}.w",
+        client_id=reader_name(cluster, document.id, stage, queue),
         read_by_stage=bool(readers(document, queue)),
     )
 
@@ -150,12 +168,29 @@ def _automatic(document: Document, cluster: str, link: Link, queue: Queue, stage
         stage=stage,
         connector=queue.connector,
         options=_queue_options(queue),
-        client_id=f"{group}.{REPLICA}" if reads else f"{group}.{REPLICA}.w",
+        client_id=group,
         group=group if reads else "",
         read_by_stage=not reads,
         written_by_stage=reads,
         envelopes=True,
     )
+
+
+def _of_reader(end: EndpointSpec, segment: Segment, replica: Replica) -> EndpointSpec:
+    """As this copy reads: with the others, unless each has an address of its own."""
+    own = segment.each and (_own_address(end) or str(end.options.get("server", "")).startswith(LOOPBACK))
+    group = f"{end.group}.{replica.name}" if segment.each and _own_address(end) else end.group
+    options = filled(end.options, replica.facts)
+    name = f"{end.client_id}.{replica.name}"
+    return replace(end, options=options, client_id=name, group=group, shared=replica.several and not own)
+
+
+def _of_writer(end: EndpointSpec, replica: Replica) -> EndpointSpec:
+    return replace(end, options=filled(end.options, replica.facts), client_id=f"{end.client_id}.{replica.name}.w")
+
+
+def _own_address(end: EndpointSpec) -> bool:
+    return any(key in ADDRESS for key in templates_in(end.options))
 
 
 def _written(stage: Stage) -> tuple[str, ...]:
@@ -165,4 +200,6 @@ def _written(stage: Stage) -> tuple[str, ...]:
 
 
 def _queue_options(queue: Queue) -> dict[str, Any]:
+    if queue.connector == FILE:
+        return defaults(CONNECTORS[FILE] or (), {**queue.props, "format": format_of(queue)})
     return defaults(CONNECTORS[queue.connector] or (), queue.props)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from fogline.coordinator.core.graph import Link, components, data_links, depths, direct_links
 from fogline.coordinator.padl.model import Document, Stage
@@ -21,8 +22,19 @@ class Segment:
     name: str
     stages: tuple[str, ...]
     node: str
+    """Of its first copy."""
     depth: int
     """0 reads from outside; a segment that reads what another writes lies deeper. Orders drain and bind."""
+    nodes: tuple[str, ...] = ()
+    """Of each copy, in order; empty where nobody asked for copies."""
+    each: bool = False
+    """One copy on every admitted node, named after it."""
+
+    @property
+    def replicas(self) -> list[tuple[str, str]]:
+        """Name and node of each copy."""
+        nodes = self.nodes or (self.node,)
+        return [(node if self.each else str(number), node) for number, node in enumerate(nodes)]
 
 
 @dataclass(frozen=True, order=True)
@@ -41,8 +53,13 @@ class Split:
     cuts: tuple[Cut, ...]
 
 
-def split(document: Document, nodes: Mapping[str, str], incompatible: Mapping[Link, str]) -> Split:
-    """Segments of `document`, given the node of every stage.
+def split(
+    document: Document,
+    nodes: Mapping[str, str],
+    incompatible: Mapping[Link, str],
+    copies: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+) -> Split:
+    """Segments of `document`, given the node of every stage, and of all its copies where it has more than one.
 
     `incompatible` holds pairs (either order) that the submitter found unable to share a process.
     """
@@ -59,7 +76,17 @@ def split(document: Document, nodes: Mapping[str, str], incompatible: Mapping[Li
     owner = {stage: group[0] for group in groups for stage in group}
     between = {(owner[a], owner[b]) for a, b in data_links(document) if owner[a] != owner[b]}
     depth = depths([group[0] for group in groups], between)
-    segments = [Segment(group[0], group, nodes.get(group[0], ""), depth[group[0]]) for group in groups]
+    segments = [
+        Segment(
+            group[0],
+            group,
+            nodes.get(group[0], ""),
+            depth[group[0]],
+            tuple(copies.get(group[0], ())),
+            document.pipeline[group[0]].replicas == "each",
+        )
+        for group in groups
+    ]
     return Split(tuple(sorted(segments, key=lambda each: (each.depth, each.name))), tuple(sorted(cuts)))
 
 

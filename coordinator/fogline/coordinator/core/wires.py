@@ -13,11 +13,14 @@ from typing import Any
 
 from fogline.coordinator.core.fleet import Node
 from fogline.coordinator.core.graph import Link, ends, link_name
-from fogline.coordinator.core.split import Cut
+from fogline.coordinator.core.split import Cut, Segment
+from fogline.coordinator.padl import links
+from fogline.coordinator.padl.files import FILE
+from fogline.coordinator.padl.listening import WEBSOCKET
 from fogline.coordinator.padl.model import Document, Queue
 from fogline.coordinator.padl.problems import Problem, error, pointer_to, warning
+from fogline.runtimes.options import LOOPBACK
 
-_LOOPBACK = ("localhost", "127.", "::1")
 _OF_THE_QUEUE = {"topic", "format", "metadata"}
 """Options of a queue that say nothing of its broker."""
 
@@ -57,6 +60,20 @@ def wire_problems(
     return found
 
 
+def shared_files(document: Document, segments: Sequence[Segment]) -> Iterator[Problem]:
+    """Files that two processes would write."""
+    of = {stage: segment.name for segment in segments for stage in segment.stages}
+    writing: dict[str, set[str]] = {}
+    for end in (*links.ends(document), *links.copies(document)):
+        if end.side == "output" and end.name in document.queues and document.queues[end.name].connector == FILE:
+            writing.setdefault(end.name, set()).add(end.stage)
+    for name, stages in writing.items():
+        if len({of.get(stage) for stage in stages}) > 1:
+            message = f"the file queue {name} is written by {' and '.join(sorted(stages))}, which are not one process"
+            hint = "give each its own file, or link these stages to one that writes it"
+            yield error(document.written(pointer_to("queues", name)), message, hint)
+
+
 def _first_broker(document: Document) -> dict[str, Any]:
     for queue in document.queues.values():
         if queue.connector == "mqtt":
@@ -88,11 +105,12 @@ def _lonely(
 ) -> Iterator[Problem]:
     server = str(queue.props.get("server", ""))
     at = {nodes[stage].machine_id: nodes[stage].name for stage in stages if stage in nodes}
-    if server.startswith(_LOOPBACK) and len(at) > 1:
+    if server.startswith(LOOPBACK) and len(at) > 1:
         where = " and ".join(sorted(at.values()))
+        sought = "end that listens" if queue.connector == WEBSOCKET else "broker"
         yield warning(
             pointer,
             f"{what} is on {server}, and its stages are on different machines ({where}): each of them looks for "
-            "the broker on itself",
-            "name the broker by an address that all of them reach",
+            f"the {sought} on itself",
+            f"name the {sought} by an address that all of them reach",
         )

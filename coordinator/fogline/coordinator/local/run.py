@@ -1,29 +1,38 @@
-"""`coord run`: one document on this machine, no daemon."""
+"""`coord run`: one document on this machine, no daemon, until Ctrl-C or the end of its input."""
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fogline.coordinator.cli.client import connect
+from fogline.coordinator.cli.client import CALL_S, connect
 from fogline.coordinator.cli.deployments import submit_ready
 from fogline.coordinator.cli.documents import Ready, read
+from fogline.coordinator.cli.following import FAILED, show_status
 from fogline.coordinator.cli.output import Output, say
 from fogline.coordinator.local.broker import start_broker
 from fogline.coordinator.local.children import answers
 from fogline.coordinator.local.cluster import Interrupted, LocalCluster, local_cluster
+from fogline.coordinator.padl.files import FILE
 from fogline.coordinator.padl.model import Document
+from fogline.v1 import operator_coordinator_pb2 as operator
+from fogline.v1 import operator_coordinator_pb2_grpc as operator_grpc
 
 NODE = "here"
+FINISHED = "finished"
+LOOK_S = 0.3
+SHOWN_LETTERS = 5
 INTERRUPTED = 0
 """Ctrl-C is how a run ends."""
 
 
 def run_here(files: Sequence[Path], settings: Sequence[str] | None = None) -> int:
-    """Run the documents until interrupted; returns the exit code."""
-    ready = read(files, settings, extra={"deploy-mode": "local"})
+    """Run the documents until interrupted, or until all input is at its end; returns the exit code."""
+    ready = read(files, settings, here=True)
     if ready.document.deploy_mode != "local" or ready.document.infra:
         say("every machine of this document is this one")
     try:
@@ -31,20 +40,40 @@ def run_here(files: Sequence[Path], settings: Sequence[str] | None = None) -> in
             _start_brokers(cluster, ready.document)
             cluster.start_agent(NODE, "edge")
             cluster.wait_for_nodes(1)
-            return _until_interrupted(cluster, ready)
+            return _until_finished(cluster, ready)
     except Interrupted:
         return INTERRUPTED
 
 
-def _until_interrupted(cluster: LocalCluster, ready: Ready) -> int:
+def _until_finished(cluster: LocalCluster, ready: Ready) -> int:
+    id_ = ready.document.id
     with connect(cluster.address) as stub:
         code = submit_ready(stub, ready, detach=False, output_=Output.TABLE)
-    if code:
-        return code
-    say(f"running; in another terminal: coord status {ready.document.id} --coordinator {cluster.address}")
-    say("Ctrl-C ends it")
-    while True:
-        signal.pause()
+        if code:
+            return code
+        request = operator.StatusRequest(id=id_)
+        found = stub.Status(request, timeout=CALL_S)
+        if found.state != FINISHED:
+            say(f"running; in another terminal: coord status {id_} --coordinator {cluster.address}")
+            say("Ctrl-C ends it")
+        while not any(queue.connector == FILE for queue in ready.document.queues.values()):
+            signal.pause()
+        while found.state != FINISHED:
+            time.sleep(LOOK_S)
+            found = stub.Status(request, timeout=CALL_S)
+        show_status(found)
+        dead = sum(stage.observed.counters.get("dead_lettered", 0) for stage in found.stages)
+        return _dead_letters_told(stub, id_) if dead else 0
+
+
+def _dead_letters_told(stub: operator_grpc.OperatorCoordinatorStub, id_: str) -> int:
+    """They are gone with this run, so they are shown now; the exit code says that there were some."""
+    replies = stub.DeadLetters(operator.DeadLettersRequest(id=id_, action="list", limit=SHOWN_LETTERS))
+    for line in b"".join(reply.data for reply in replies).splitlines():
+        letter = json.loads(line)
+        say(f"dead letter {letter['id']}: {letter['reason']}")
+    say(f"(the newest {SHOWN_LETTERS} at most; a run keeps none)")
+    return FAILED
 
 
 def _start_brokers(cluster: LocalCluster, document: Document) -> None:

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fogline.coordinator.padl.files import relative_paths
 from fogline.coordinator.padl.model import CODE, Document, Queue, Stage
-from fogline.coordinator.padl.problems import Problem, error, listed, pointer_to, quoted
+from fogline.coordinator.padl.problems import Problem, error, listed, pointer_to
 from fogline.coordinator.padl.props import is_secret
 from fogline.runtimes.options import CONNECTORS, FRAMEWORKS, Option
 
 _REMOTE = re.compile(r"([a-z][a-z0-9+.-]*)://|(models|mlflow):|(?:[^/\s@:]+@[^/\s:]+:)", re.IGNORECASE)
-_TEMPLATE = re.compile(r"\{node\.[^{}]*\}")
 
 
 def unavailable(document: Document) -> list[Problem]:
@@ -21,6 +21,7 @@ def unavailable(document: Document) -> list[Problem]:
         *_document(document),
         *(problem for name, stage in document.pipeline.items() for problem in _stage(name, stage)),
         *(problem for name, queue in document.queues.items() for problem in _queue(name, queue)),
+        *relative_paths(document),
     ]
     return document.as_written(found)
 
@@ -48,14 +49,11 @@ def _stage(name: str, stage: Stage) -> Iterator[Problem]:
     place = pointer_to("pipeline", name)
     if stage.containerized:
         yield _not_yet(place + "/containerized", "running a stage in a container", 'use "containerized": false')
-    if stage.replicas != 1:
-        yield _not_yet(place + "/replicas", "more than one copy of a stage", 'use "replicas": 1')
     if stage.type != CODE and stage.args:
         yield _not_yet(place + "/args", "passing args to a model")
     yield from _keys(place, stage)
     yield from _on_failure(place, stage)
     yield from _framework(place, stage)
-    yield from _templates(place + "/environment", stage.environment)
 
 
 def _keys(place: str, stage: Stage) -> Iterator[Problem]:
@@ -103,7 +101,6 @@ def _queue(name: str, queue: Queue) -> Iterator[Problem]:
     if queue.format == "avro":
         yield _not_yet(place + "/format", "format 'avro'", "use json or text")
     yield from _options(table or (), queue.props, place + "/props", f"{queue.connector} option")
-    yield from _templates(place + "/props", queue.props)
 
 
 def _options(table: tuple[Option, ...], props: Mapping[str, Any], place: str, what: str) -> Iterator[Problem]:
@@ -114,9 +111,3 @@ def _options(table: tuple[Option, ...], props: Mapping[str, Any], place: str, wh
             yield _not_yet(place + pointer_to(key), f"the {what} {key!r}", "leave it out")
         elif is_secret(value) and key not in secret:
             yield _not_yet(place + pointer_to(key), "a secret as a value")
-
-
-def _templates(place: str, values: Mapping[str, Any]) -> Iterator[Problem]:
-    for key, value in values.items():
-        if isinstance(value, str) and (match := _TEMPLATE.search(value)):
-            yield _not_yet(place + pointer_to(key), f"the template {quoted(match[0])}", "write the value itself")

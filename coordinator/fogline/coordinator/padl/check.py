@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterator, Set
 
 from fogline.coordinator.padl import older
+from fogline.coordinator.padl.files import file_problems
 from fogline.coordinator.padl.links import copies, ends, link_problems
+from fogline.coordinator.padl.listening import listening_problems
 from fogline.coordinator.padl.model import CODE, Document, Queue, Stage, Translated
 from fogline.coordinator.padl.problems import Problem, error, listed, near_miss, pointer_to, quoted, warning
 from fogline.coordinator.padl.props import prop_problems
+from fogline.coordinator.padl.templates import template_problems, without_templates
 from fogline.runtimes.options import CONNECTORS, FRAMEWORK_ALIASES, FRAMEWORKS, defaults
 from fogline.wire.terms import NAME, NAME_RULE
 
@@ -32,6 +35,10 @@ def check(document: Document, broken: Set[str] = frozenset()) -> list[Problem]:
         *_topics(document),
         *_guarantees(document),
         *_metadata(document),
+        *template_problems(document),
+        *_replicas(document),
+        *file_problems(document),
+        *listening_problems(document),
         *_machines(document, broken),
         *([] if broken else _unused(document)),
     ]
@@ -113,7 +120,7 @@ def _queue(name: str, queue: Queue) -> Iterator[Problem]:
     if address.message:
         yield error(place + "/path", address.message, address.hint)
     elif not queue.connector and queue.format is not None:
-        hint = "a URL such as mqtt://edge/norm"
+        hint = "a URL such as mqtt://edge/norm, or a file glob such as /data/*.csv"
         yield error(place, f"queue {quoted(name)} needs a 'path'", hint)
     elif not queue.connector:
         yield error(place, f"queue {quoted(name)} needs a 'connector'", f"one of {listed(CONNECTORS)}")
@@ -133,7 +140,9 @@ def _topics(document: Document) -> Iterator[Problem]:
             continue
         if queue.connector == "mqtt":
             yield from _mqtt_topic(topic, place, written.get(name))
-        if queue.connector == "kafka" and (not _KAFKA_TOPIC.fullmatch(topic) or topic in {".", ".."}):
+        if queue.connector == "kafka" and (
+            not _KAFKA_TOPIC.fullmatch(without_templates(topic)) or topic in {".", ".."}
+        ):
             message = f"{quoted(topic)} cannot be a topic of Kafka"
             yield error(place, message, "letters, digits, '.', '_' and '-', at most 249 of them, for example plant.raw")
         props = defaults(CONNECTORS.get(queue.connector) or (), queue.props)
@@ -142,6 +151,19 @@ def _topics(document: Document) -> Iterator[Problem]:
             message = f"queues {quoted(first[address])} and {quoted(name)} are the same topic of the same broker"
             yield warning(place, message, "what is written to one is read from the other; one queue is enough")
         first.setdefault(address, name)
+
+
+def _replicas(document: Document) -> Iterator[Problem]:
+    for name, stage in document.pipeline.items():
+        place = pointer_to("pipeline", name)
+        if stage.replicas == "each" and stage.infra is not None:
+            message = f"'each' is a copy on every node that is admitted, and 'infra' pins {quoted(name)} to one"
+            yield error(place + "/replicas", message, "leave out infra, and say by constraints.node which nodes")
+        alone = [each for each in (*stage.inputs, *stage.outputs) if each in document.queues]
+        alone = [each for each in alone if document.queues[each].connector in {"file", "websocket"}]
+        if isinstance(stage.replicas, int) and stage.replicas > 1 and alone:
+            message = f"copies cannot share {quoted(alone[0])}: {document.queues[alone[0]].connector} has no groups"
+            yield error(place + "/replicas", message, "use mqtt or kafka between them, or one copy")
 
 
 def _guarantees(document: Document) -> Iterator[Problem]:

@@ -81,6 +81,9 @@ def _network(connector: str, authority: str, topic: str) -> Address:
         return Address(
             message=f"the path {quoted(connector + '://' + authority)} names no topic", hint=_example(connector)
         )
+    if connector == "websocket" and not match["port"]:
+        message = f"the path {quoted(f'{connector}://{authority}/{topic}')} names no port"
+        return Address(message=message, hint="ws://HOST:PORT/TOPIC, for example ws://edge:8765/norm")
     port = {"port": int(match["port"])} if match["port"] else {}
     return Address(connector, {"server": match["host"].strip("[]"), **port, "topic": topic})
 

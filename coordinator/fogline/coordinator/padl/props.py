@@ -60,7 +60,9 @@ def phrase(option: Option) -> str:
         bounds = f" of at least {option.minimum}"
     elif option.maximum is not None:
         bounds = f" of at most {option.maximum}"
-    return _PHRASES[option.kind] + bounds + (" that is not empty" if option.required else "")
+    return (
+        _PHRASES[option.kind] + bounds + (" that is not empty" if option.required and option.kind == "string" else "")
+    )
 
 
 def _misfit(option: Option, value: Any, pointer: str) -> Problem:

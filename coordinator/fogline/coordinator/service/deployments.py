@@ -10,14 +10,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fogline.coordinator.core.copies import copies_of
-from fogline.coordinator.core.deployment import SETTLED, Copy, Deployment, Outcome, Phase, Seen
+from fogline.coordinator.core.copies import Planned, copies_of, joined, nodes_of, unserved
+from fogline.coordinator.core.deployment import OVER, SETTLED, Copy, Deployment, Outcome, Phase, Seen
 from fogline.coordinator.core.events import Event, Health, Kind, copy_events, turn_events
+from fogline.coordinator.core.fleet import Node
 from fogline.coordinator.core.graph import Link
 from fogline.coordinator.core.history import SegmentChange, changes
 from fogline.coordinator.core.imports import in_order
 from fogline.coordinator.core.orders import dropping, restarted, stopped, submitted
-from fogline.coordinator.core.place import Circumstances
+from fogline.coordinator.core.place import Circumstances, admits
 from fogline.coordinator.core.plan import Plan, plan
 from fogline.coordinator.core.readers import dropped
 from fogline.coordinator.core.reconcile import Step, reconcile
@@ -64,6 +65,8 @@ class Deployments:
         self._deployments = {each.id: each for each in store.deployments()}
         self._told: dict[str, dict[Copy, Health]] = {}
         self._due: set[str] = set()
+        self._looked_at: dict[str, tuple[int, list[Node]]] = {}
+        """Revision, and the nodes that were considered for copies on each node, as they were."""
         self._turning_s = 0.0
         """Spent in turns since the last round began."""
         self._wake = asyncio.Event()
@@ -76,9 +79,10 @@ class Deployments:
         """What would become of this document on the fleet as it is now."""
         id_ = submission.document.id
         current = self._deployments.get(id_)
-        running = {copy.segment: copy.node for copy in current.target} if current else {}
-        stages = {name: node for name, node in running.items() if name in submission.document.pipeline}
-        given = self._circumstances(id_, submission.machine_id, stages)
+        running = (
+            nodes_of(copy for copy in current.target if copy.segment in submission.document.pipeline) if current else {}
+        )
+        given = self._circumstances(id_, submission.machine_id, running)
         return plan(submission.document, self._fleet.nodes(), given, submission.incompatible, self._wiring)
 
     def submit(self, submission: Submission, planned: Plan) -> tuple[int, bool]:
@@ -117,10 +121,10 @@ class Deployments:
         return changes(current.target if current else (), self._copies(submission, planned)[0])
 
     def start(self, id_: str) -> None:
-        """Run the last revision of a stopped or failed deployment again, under a number of its own."""
+        """Run the last revision of a stopped, failed or finished deployment again, under a number of its own."""
         current = self.get(id_)
         _refuse_while_deleted(current)
-        if current.phase not in {Phase.STOPPED, Phase.FAILED, Phase.STOPPING}:
+        if current.phase not in OVER | {Phase.STOPPING}:
             return
         last = self._store.revision(id_, current.revision)
         number = self._store.add_revision(id_, last.document, last.artifacts, {})
@@ -241,12 +245,12 @@ class Deployments:
         self._due |= self.lines.deployments_on(node)
         self._wake.set()
 
-    def _circumstances(self, id_: str, machine_id: str, running: Mapping[str, str]) -> Circumstances:
+    def _circumstances(self, id_: str, machine_id: str, running: Mapping[str, Sequence[str]]) -> Circumstances:
         """What other deployments already ask of each node."""
         cpus: dict[str, float] = {}
         memory_bytes: dict[str, int] = {}
         for other in self._deployments.values():
-            if other.id == id_ or other.phase in {Phase.STOPPED, Phase.FAILED}:
+            if other.id == id_ or other.phase in OVER:
                 continue
             document, _ = parse(json.loads(self.document(other.id) or b"{}"))
             for copy in other.target:
@@ -255,17 +259,39 @@ class Deployments:
                 resources = document.pipeline[copy.segment].resources
                 cpus[copy.node] = cpus.get(copy.node, 0.0) + (resources.cpus or 0.0)
                 memory_bytes[copy.node] = memory_bytes.get(copy.node, 0) + (resources.memory_bytes or 0)
-        return Circumstances(machine_id, running, cpus, memory_bytes)
+        first = {segment: nodes[0] for segment, nodes in running.items()}
+        return Circumstances(machine_id, first, running, cpus, memory_bytes)
 
     # The wheel.
 
     def _copies(self, submission: Submission, planned: Plan) -> tuple[tuple[Copy, ...], dict[str, bytes]]:
-        return copies_of(
-            submission.document, planned.segments, self._wiring.cluster, submission.artifacts, planned.automatic
-        )
+        made = Planned(submission.document, planned.segments, planned.automatic, submission.artifacts)
+        return copies_of(made, self._wiring.cluster, self._fleet.nodes())
+
+    def _grown(self, deployment: Deployment) -> Deployment:
+        """With copies for the nodes that joined since, of segments that have one on each node."""
+        fresh = unserved(deployment, self._fleet.nodes())
+        looked_at = (deployment.revision, [node for _, node in fresh])
+        if not fresh or self._looked_at.get(deployment.id) == looked_at:
+            return deployment
+        self._looked_at[deployment.id] = looked_at
+        revision = self._store.revision(deployment.id, deployment.revision)
+        document, _ = parse(json.loads(revision.document or b"{}"))
+        given = self._circumstances(deployment.id, "", {})
+        copies, specs = list(deployment.target), dict[str, bytes]()
+        for like, node in fresh:
+            runs = self.parsed(like)
+            if document is not None and admits(document, [stage.name for stage in runs.stages], node, given):
+                copy, spec = joined(like, runs, document, revision.artifacts, node)
+                specs[copy.spec_digest] = spec
+                copies.append(copy)
+                log.info("deployment %s: node %s joined, and gets a copy of %s", deployment.id, node.name, like.segment)
+        self._store.keep_specs(specs)
+        return replace(deployment, target=tuple(sorted(copies)))
 
     def _turn(self, deployment: Deployment, outcomes: Sequence[Outcome] = (), event: Event | None = None) -> Step:
         began_s = time.monotonic()
+        deployment = self._grown(deployment)
         observed = self._views.of(deployment)
         step = reconcile(deployment, observed, time.time())
         before = self._deployments.get(deployment.id)

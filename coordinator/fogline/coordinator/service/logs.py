@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
-from fogline.coordinator.core.deployment import Copy, Phase
+from fogline.coordinator.core.deployment import OVER, Copy, Phase
 from fogline.coordinator.service.deployments import Deployments
 from fogline.coordinator.service.desk import WATCH_S
 from fogline.coordinator.service.fleet import Fleet
@@ -23,7 +23,7 @@ _MARK_BYTES = 4096
 """The end of what was handed on, by which the place is known again."""
 _PASSING = {ErrorKind.UNREACHABLE, ErrorKind.NOT_FOUND}
 """A node that is away comes back; a copy that is not there yet will be."""
-_OVER = {Phase.STOPPING, Phase.STOPPED, Phase.FAILED}
+_OVER = OVER | {Phase.STOPPING}
 
 Replies = AsyncGenerator[operator.LogsReply, None]
 
@@ -43,14 +43,14 @@ class LogReading:
             asked = agent.NodeRequest(deadline_s=READ_S, logs=logs_wanted(copy, self._request))
             try:
                 async for reply in self._fleet.ask(copy.node, asked):
-                    yield operator.LogsReply(segment=copy.segment, node=copy.node, data=reply.data)
+                    yield operator.LogsReply(segment=copy.label, node=copy.node, data=reply.data)
             except FoglineError as error:
                 yield _unread(copy, error)
 
     async def followed(self) -> Replies:
         """What is there and what comes, of all segments at once, until the deployment ends."""
         merged: Merged[str, operator.LogsReply] = Merged()
-        first = [copy.segment for copy in self._copies()]
+        first = [copy.label for copy in self._copies()]
         async with merged:
             for segment in first:
                 merged.add(segment, self._follow(segment))
@@ -67,10 +67,10 @@ class LogReading:
         seen = set(known)
         while not self._over():
             await self._deployments.changed(WATCH_S)
-            fresh = [] if self._over() else [copy for copy in self._copies() if copy.segment not in seen]
+            fresh = [] if self._over() else [copy for copy in self._copies() if copy.label not in seen]
             for copy in fresh:
-                seen.add(copy.segment)
-                yield operator.LogsReply(segment=copy.segment)
+                seen.add(copy.label)
+                yield operator.LogsReply(segment=copy.label)
 
     async def _follow(self, segment: str) -> Replies:
         """One segment: over its node's absence, a move to another node, and until it ends."""
@@ -98,7 +98,7 @@ class LogReading:
         if self._id not in self._deployments.ids():
             return None
         target = self._deployments.get(self._id).target
-        return next((copy for copy in target if copy.segment == segment), None)
+        return next((copy for copy in target if copy.label == segment), None)
 
     def _over(self) -> bool:
         return self._id not in self._deployments.ids() or self._deployments.get(self._id).phase in _OVER
@@ -121,7 +121,7 @@ class _Follower:
         self.refusal = None
         if self._node not in {"", copy.node}:
             self._mark = b""
-            yield _notice(copy, f"{copy.segment} goes on on node {copy.node}")
+            yield _notice(copy, f"{copy.label} goes on on node {copy.node}")
         self._node = copy.node
         record = self._fleet.records.get(copy.node)
         away = record is None or record.session is None
@@ -134,7 +134,7 @@ class _Follower:
         try:
             async for data in self._pieces(copy):
                 self._mark = (self._mark + data)[-_MARK_BYTES:]
-                yield operator.LogsReply(segment=copy.segment, node=copy.node, data=data)
+                yield operator.LogsReply(segment=copy.label, node=copy.node, data=data)
         except FoglineError as error:
             self.refusal = error
 
@@ -176,11 +176,11 @@ def logs_wanted(copy: Copy, request: operator.LogsRequest) -> agent.Logs:
 
 
 def _notice(copy: Copy, text: str) -> operator.LogsReply:
-    return operator.LogsReply(segment=copy.segment, node=copy.node, notice=text)
+    return operator.LogsReply(segment=copy.label, node=copy.node, notice=text)
 
 
 def _unread(copy: Copy, error: FoglineError) -> operator.LogsReply:
     if error.kind is ErrorKind.NOT_FOUND:  # in the words of people, who know no assignments
         sentence = "no log is here: a stopped segment takes its log along; `coord events` tells what happened"
         error = FoglineError(error.kind, sentence)
-    return operator.LogsReply(segment=copy.segment, node=copy.node, error_kind=error.kind.value, error=error.sentence)
+    return operator.LogsReply(segment=copy.label, node=copy.node, error_kind=error.kind.value, error=error.sentence)

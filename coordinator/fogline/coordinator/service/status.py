@@ -23,10 +23,10 @@ def deployment_status(deployments: Deployments, fleet: Fleet, id_: str, revision
         reason=reason,
         document=deployments.document(id_),
         settled=settled(deployment),
-        succeeded=state == "running",
-        verdict=reason or state,
+        succeeded=state in {"running", "finished"},
+        verdict=f"finished: {reason}" if state == "finished" else reason or state,
     )
-    for copy in sorted(deployment.target, key=lambda each: (each.depth, each.segment)):
+    for copy in sorted(deployment.target, key=lambda each: (each.depth, each.segment, each.assignment)):
         result.stages.extend(_stage_rows(deployments, fleet, deployment, copy, observed[copy]))
     if revision and deployment.phase is not Phase.STOPPED:
         outcome = deployments.outcome(id_, revision)
@@ -45,7 +45,8 @@ def _stage_rows(
     return [
         operator.StageStatus(
             name=stage.name,
-            segment=copy.segment,
+            segment=copy.label,
+            replica=copy.replica,
             node=copy.node,
             state=_shown(deployment, seen),
             reason=seen.reason,

@@ -113,6 +113,11 @@ class Store:
             _keep_specs(connection, specs)
             return number
 
+    def keep_specs(self, specs: Mapping[str, bytes]) -> None:
+        """Remember specs by their digest."""
+        with self._engine.begin() as connection:
+            _keep_specs(connection, specs)
+
     def add_taken_over(self, id_: str, number: int, specs: Mapping[str, bytes]) -> None:
         """A revision, unless it is known, whose specs came from the nodes that run it: without a document."""
         found = select(t.revisions.c.number).where(t.revisions.c.deployment == id_, t.revisions.c.number == number)
@@ -289,7 +294,7 @@ def _line(row: Any) -> DesiredLine:
 
 def _row(line: DesiredLine) -> dict[str, Any]:
     return {
-        **vars(line.copy),
+        **{key: value for key, value in vars(line.copy).items() if key != "each"},
         "deployment": line.deployment,
         "revision": line.revision,
         "wanted": line.want.wanted.value,

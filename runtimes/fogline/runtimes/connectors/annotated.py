@@ -88,6 +88,9 @@ class AnnotatedSource(Wrapped, Source):
     def stop_intake(self) -> None:
         self._source.stop_intake()
 
+    def leave(self) -> bool:
+        return self._source.leave()
+
 
 class Annotated:
     """Another connector, whose sources do this."""
@@ -104,5 +107,5 @@ class Annotated:
     def check(self, endpoint: EndpointSpec) -> None:
         self._inner.check(endpoint)
 
-    def release(self, endpoint: EndpointSpec) -> int:
-        return self._inner.release(endpoint)
+    def release(self, endpoint: EndpointSpec, *, others: bool = False) -> int:
+        return self._inner.release(endpoint, others=others)

@@ -20,6 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
+from fogline.runtimes.codecs import Encode, codec
 from fogline.runtimes.errors import RuntimeFault
 from fogline.runtimes.message import Item, Message
 from fogline.runtimes.poller import Poller
@@ -48,6 +49,8 @@ class Endpoint(ABC):
     """What sources and sinks have in common."""
 
     endpoint: EndpointSpec
+    listens = False
+    """Others dial it, perhaps one of this very process: it is opened before those that dial."""
 
     @property
     @abstractmethod
@@ -118,9 +121,21 @@ class Source(Endpoint):
         """Bring nothing more, but go on acknowledging. What was received and not taken stays with
         the broker. The subscription stays: it collects for the successor."""
 
+    def leave(self) -> bool:
+        """Nobody will read under this name again, and others take over what it would have got: bring to an end
+        what is kept for it alone. True: `take` goes on, and raises EndOfInput when that is all acknowledged. False:
+        nothing is kept for it, and this was `stop_intake`."""
+        self.stop_intake()
+        return False
+
 
 class Sink(Endpoint):
     """Messages out, in order as far as the broker confirms them in order."""
+
+    @property
+    def encoder(self) -> Encode:
+        """Makes a payload of a result. It raises BadMessage for one that this queue does not take."""
+        return codec(str(self.endpoint.options.get("format", "json")))[1]
 
     @abstractmethod
     def send(self, items: Sequence[Item]) -> Receipt:
@@ -146,7 +161,7 @@ class Connector(Protocol):
         """Reach the broker under a name of its own, leaving nothing behind. Raises NotConnected."""
         ...
 
-    def release(self, endpoint: EndpointSpec) -> int:
-        """End the reader's session: what it had collected is gone. Returns how many messages that were, at
-        least. Raises NotConnected."""
+    def release(self, endpoint: EndpointSpec, *, others: bool = False) -> int:
+        """End the reader's session: what it had collected is gone. `others`: copies of its stage go on reading, so
+        what they have in common stays. Returns how many messages are gone, at least. Raises NotConnected."""
         ...

@@ -118,6 +118,7 @@ class Wrapped:
     def __init__(self, inner: Source | Sink) -> None:
         self._inner = inner
         self.endpoint = inner.endpoint
+        self.listens = inner.listens
 
     @property
     def connected(self) -> bool:
@@ -170,6 +171,9 @@ class EnvelopeSource(Wrapped, Source):
         self._records.clear()
         self._source.stop_intake()
 
+    def leave(self) -> bool:
+        return self._source.leave()
+
     def _open(self, envelope: Message) -> None:
         """What is no envelope is a record as it is: its stage will say what is wrong with it."""
         try:
@@ -219,5 +223,5 @@ class Enveloped:
     def check(self, endpoint: EndpointSpec) -> None:
         self._inner.check(endpoint)
 
-    def release(self, endpoint: EndpointSpec) -> int:
-        return self._inner.release(endpoint)
+    def release(self, endpoint: EndpointSpec, *, others: bool = False) -> int:
+        return self._inner.release(endpoint, others=others)

@@ -53,12 +53,12 @@ class Kafka:
         wish = dataclasses.replace(_wish(endpoint), client_id=name, group=name)
         _client(endpoint).visit(wish)
 
-    def release(self, endpoint: EndpointSpec) -> int:
+    def release(self, endpoint: EndpointSpec, *, others: bool = False) -> int:
         try:
             from fogline.runtimes.connectors.kafka_admin import end_reader
         except ModuleNotFoundError as error:
             raise StageUnusable(endpoint.stage, _missing(endpoint, error.name)) from None
-        return end_reader(_wish(endpoint))
+        return end_reader(_wish(endpoint), others=others)
 
 
 def _wish(endpoint: EndpointSpec) -> Wish:

@@ -9,7 +9,13 @@ from typing import Any
 
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import MemberToRemove, NewTopic, OffsetSpec
-from kafka.errors import GroupIdNotFoundError, KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+from kafka.errors import (
+    GroupIdNotFoundError,
+    KafkaError,
+    NonEmptyGroupError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+)
 
 from fogline.runtimes.connectors.kafka_client import MAX_MESSAGE_BYTES, OPEN_TIMEOUT_S, Wish, no_topic
 from fogline.runtimes.errors import NotConnected
@@ -36,15 +42,18 @@ _log.propagate = False  # what it complains of is said by the connector, once
 _log.addHandler(_overheard)
 
 
-def end_reader(wish: Wish) -> int:
-    """Remove the member; when it was the last one, the group with its offsets. Returns how many records were not
-    committed. Raises NotConnected."""
+def end_reader(wish: Wish, *, others: bool) -> int:
+    """Remove the member and, unless there are `others`, the group with its offsets once the last one is gone. Returns
+    how many records are not committed then. Raises NotConnected."""
     admin = said_of(wish, lambda: KafkaAdminClient(**settings(wish)))
     try:
-        left = _behind(admin, wish)
+        left = 0 if others else _behind(admin, wish)
         admin.remove_group_members(wish.group, [MemberToRemove(group_instance_id=wish.client_id)])
-        admin.delete_groups([wish.group])
+        if not others:
+            admin.delete_groups([wish.group])
     except GroupIdNotFoundError:
+        return 0
+    except NonEmptyGroupError:  # its other members are removed one after the other
         return 0
     except KafkaError as error:
         raise NotConnected(words(wish, error)) from None

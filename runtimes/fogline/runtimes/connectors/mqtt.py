@@ -20,12 +20,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fogline.runtimes import options
-from fogline.runtimes.connectors.backoff import LONGEST_S, Delays
+from fogline.runtimes.connectors.backoff import Delays
 from fogline.runtimes.connectors.base import Connector, Receipt, Sink, Source
-from fogline.runtimes.connectors.leftovers import taken_out
+from fogline.runtimes.connectors.leftovers import QUIET_S, taken_out
 from fogline.runtimes.connectors.mqtt_link import Link, MakeClient
 from fogline.runtimes.connectors.mqtt_metadata import about, carried_by, properties_of
-from fogline.runtimes.errors import NotConnected, StageUnusable
+from fogline.runtimes.connectors.mqtt_subscription import State, Subscription
+from fogline.runtimes.errors import EndOfInput, NotConnected, StageUnusable
 from fogline.runtimes.message import Item, Message, content_id, just_read
 from fogline.runtimes.mqtt.connection import Connection, Peer
 from fogline.runtimes.mqtt.decoder import Publish
@@ -83,6 +84,7 @@ class _Endpoint:
     def on_publish(self, publish: Publish) -> None: ...
     def on_puback(self, mid: int, reason: int) -> None: ...
     def on_subscribed(self, mid: int, refusal: str) -> None: ...
+    def on_unsubscribed(self, mid: int) -> None: ...
     def after_read(self) -> None: ...
 
 
@@ -92,29 +94,29 @@ class MqttSource(_Endpoint, Source):
         self._window = window
         self._tells = "metadata" in endpoint.options
         self._arrived: collections.deque[Message] = collections.deque()
-        self._bound = False
-        self._subscribing: int | None = None
-        self._refusal = ""
+        self._subscription = Subscription(endpoint, self._topic, self._link, poller)
         self._stopped = False
+        self._unacknowledged = 0
+        self._heard_at = 0.0
 
     @property
     def connected(self) -> bool:
-        return self._link.up and self._subscribing is None and not self._refusal
+        return self._link.up and self._subscription.standing == self._subscription.begun
 
     @property
     def error(self) -> str:
-        return self._link.error or self._refusal
+        return self._link.error or self._subscription.refusal
 
     def bind(self) -> None:
+        subscription = self._subscription
         with self._poller.lock:
-            if not self._bound:
-                self._bound = True
-                self._subscribe()
+            if not subscription.begun:
+                subscription.begin()
             deadline = time.monotonic() + BIND_TIMEOUT_S
-            while self._subscribing and not self._link.paused and time.monotonic() < deadline:
+            while subscription.asked and not self._link.paused and time.monotonic() < deadline:
                 self._poller.wait(deadline - time.monotonic())
             if not self.connected and not self._link.paused:
-                self._bound = False
+                subscription.begun = False
                 raise NotConnected(self.error or f"broker {self._link.place}: no answer to SUBSCRIBE")
 
     def take(self, max_messages: int, timeout_s: float) -> list[Message]:
@@ -122,6 +124,8 @@ class MqttSource(_Endpoint, Source):
         if not arrived:
             self._poller.wait(timeout_s)
         with self._poller.lock:
+            if not arrived and self._is_empty():
+                raise EndOfInput
             messages = [arrived.popleft() for _ in range(min(max_messages, len(arrived)))]
             if len(arrived) < self._window:
                 self._link.resume()
@@ -132,7 +136,9 @@ class MqttSource(_Endpoint, Source):
             link = self._link
             if link.client is not None and link.up:
                 number = link.number
-                link.client.ack([m.handle for m in messages if m.handle and m.connection == number])
+                mids = [m.handle for m in messages if m.handle and m.connection == number]
+                link.client.ack(mids)
+                self._unacknowledged -= len(mids)
                 link.flush()
 
     def stop_intake(self) -> None:
@@ -141,24 +147,36 @@ class MqttSource(_Endpoint, Source):
             self._arrived.clear()
             self._link.resume()
 
+    def leave(self) -> bool:
+        if not self.endpoint.shared:  # nobody is left who would have got it: what is kept is given up, and counted
+            return super().leave()
+        with self._poller.lock:
+            self._subscription.leave()
+            self._heard_at = time.monotonic()
+        return True
+
+    def _is_empty(self) -> bool:
+        """Whether the session was read to its end: no broker tells, but it was silent long enough."""
+        left = self._subscription.state is State.LEFT and self._link.up and not self._unacknowledged
+        return left and time.monotonic() - self._heard_at >= QUIET_S
+
     def on_up(self, receive_maximum: int) -> None:
-        if self._bound:
-            self._subscribe()
+        self._subscription.ask()
 
     def on_down(self) -> None:
         """What was not taken yet comes again; only QoS 0 (no handle) would not."""
-        self._subscribing = None
+        self._subscription.on_down()
+        self._unacknowledged = 0
         kept = [message for message in self._arrived if not message.handle]
         self._arrived.clear()
         self._arrived.extend(kept)
 
     def on_subscribed(self, mid: int, refusal: str) -> None:
-        if mid == self._subscribing:
-            self._subscribing = None
-            words = f"broker {self._link.place} refused the subscription to {self._topic}: {refusal}"
-            self._refusal = words if refusal else ""
-            if refusal:
-                self._poller.call_later(LONGEST_S, self._subscribe_again)
+        self._subscription.on_subscribed(mid, refusal)
+
+    def on_unsubscribed(self, mid: int) -> None:
+        self._heard_at = time.monotonic()
+        self._subscription.on_unsubscribed(mid)
 
     def on_publish(self, publish: Publish) -> None:
         topic, payload, handle, redelivered, retained, properties = publish
@@ -168,24 +186,15 @@ class MqttSource(_Endpoint, Source):
             return
         if self._stopped:
             return
+        self._heard_at = now = time.monotonic()
+        self._unacknowledged += handle > 0
         ident, carried = carried_by(properties) if properties else ("", just_read())
         ident = ident or content_id(topic, payload)
         told = about(publish) if self._tells else None
-        number, now = self._link.number, time.monotonic()
+        number = self._link.number
         self._arrived.append(Message(payload, ident, number, redelivered, handle, now, carried, told))
         if len(self._arrived) >= 2 * self._window:
             self._link.pause()
-
-    def _subscribe_again(self) -> None:
-        if self._bound and self._refusal:
-            self._subscribe()
-
-    def _subscribe(self) -> None:
-        if self._link.client is None or not self._link.up:
-            return
-        self._refusal = ""
-        self._subscribing = self._link.client.subscribe(self._topic)
-        self._link.flush()
 
 
 class MqttSink(_Endpoint, Sink):
@@ -291,7 +300,7 @@ class Mqtt:
         name = f"{endpoint.client_id}.check.{uuid.uuid4().hex[:8]}"
         self._visit(dataclasses.replace(endpoint, client_id=name))
 
-    def release(self, endpoint: EndpointSpec) -> int:
+    def release(self, endpoint: EndpointSpec, *, others: bool = False) -> int:
         left = taken_out(lambda poller, window: self.source(endpoint, poller, window))
         self._visit(endpoint)
         return left

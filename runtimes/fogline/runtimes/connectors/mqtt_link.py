@@ -53,6 +53,7 @@ class User(Protocol):
     def on_publish(self, publish: Publish) -> None: ...
     def on_puback(self, mid: int, reason: int) -> None: ...
     def on_subscribed(self, mid: int, refusal: str) -> None: ...
+    def on_unsubscribed(self, mid: int) -> None: ...
     def after_read(self) -> None: ...
 
 
@@ -76,6 +77,7 @@ class Client(Protocol):
     ) -> list[int]: ...
     def ack(self, mids: Iterable[int]) -> None: ...
     def subscribe(self, topic: str) -> int: ...
+    def unsubscribe(self, topic: str) -> int: ...
     def read(self) -> None: ...
     def write(self) -> None: ...
     def tick(self) -> None: ...
@@ -94,6 +96,8 @@ class Link:
         self.failure: Superseded | None = None
         self.number = 0
         """Number of the connection, counting the good ones."""
+        self.session_present = False
+        """Whether the broker had kept our session for the present connection."""
         self.client: Client | None = None
         self.version: int | None = None
         """Protocol version of the broker; None: to be asked."""
@@ -203,6 +207,7 @@ class Link:
         self.state, self.error = State.UP, ""
         self.number += 1
         self._up_since = time.monotonic()
+        self.session_present = connack.session_present
         if not connack.session_present:
             self._evictions = 0
         self._tick_s = (connack.keep_alive_s or self.peer.wish.keep_alive_s) / 4
@@ -337,3 +342,7 @@ class Link:
     def on_suback(self, mid: int, refused: Sequence[int]) -> None:
         """From the client."""
         self._user.on_subscribed(mid, "; ".join(map(reasons.words, refused)))
+
+    def on_unsuback(self, mid: int) -> None:
+        """From the client."""
+        self._user.on_unsubscribed(mid)

@@ -60,6 +60,7 @@ class PahoConnection:
         self._client.on_message = self._on_message
         self._client.on_publish = self._on_publish
         self._client.on_subscribe = self._on_subscribe
+        self._client.on_unsubscribe = self._on_unsubscribe
 
     @property
     def sock(self) -> Any:
@@ -116,6 +117,10 @@ class PahoConnection:
             wish = {"options": SubscribeOptions(qos=1, retainHandling=_RETAINED_IGNORED)}
         _result, mid = self._client.subscribe(topic, **wish)
         return int(mid)
+
+    def unsubscribe(self, topic: str) -> int:
+        _result, mid = self._client.unsubscribe(topic)
+        return int(mid or 0)
 
     def read(self) -> None:
         """paho reads one packet per call and does not say whether it did."""
@@ -175,6 +180,10 @@ class PahoConnection:
     def _on_subscribe(self, _client: Any, _data: Any, mid: int, answers: Any, _properties: Any) -> None:
         self._events += 1
         self._user.on_suback(mid, [each.value for each in answers if each.is_failure])
+
+    def _on_unsubscribe(self, _client: Any, _data: Any, mid: int, _answers: Any, _properties: Any) -> None:
+        self._events += 1
+        self._user.on_unsuback(mid)
 
 
 def _no_delay(_client: Any, _data: Any, sock: Any) -> None:

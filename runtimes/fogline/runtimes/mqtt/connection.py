@@ -18,7 +18,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fogline.runtimes.mqtt import packets, reasons
-from fogline.runtimes.mqtt.decoder import Connack, Decoder, Disconnect, Malformed, Packet, Puback, Publish, Suback
+from fogline.runtimes.mqtt.decoder import (
+    Connack,
+    Decoder,
+    Disconnect,
+    Malformed,
+    Packet,
+    Puback,
+    Publish,
+    Suback,
+    Unsuback,
+)
 from fogline.runtimes.mqtt.packets import V5, V311, Connect, Publisher
 
 log = logging.getLogger("fogline.mqtt")
@@ -59,6 +69,7 @@ class User(Protocol):
     def on_publish(self, publish: Publish) -> None: ...
     def on_puback(self, mid: int, reason: int) -> None: ...
     def on_suback(self, mid: int, refused: Sequence[int]) -> None: ...
+    def on_unsuback(self, mid: int) -> None: ...
     def on_disconnect(self, reason: int) -> None:
         """The broker said so. The connection is over."""
 
@@ -145,6 +156,12 @@ class Connection:
         self._queue((packets.subscribe(mid, topic, self.version),))
         return mid
 
+    def unsubscribe(self, topic: str) -> int:
+        """Queue an UNSUBSCRIBE; returns its packet id."""
+        mid = self._free_mid(())
+        self._queue((packets.unsubscribe(mid, topic, self.version),))
+        return mid
+
     def ping(self) -> None:
         """Queue a PINGREQ, unless one is under way."""
         if not self._ping_at:
@@ -208,6 +225,8 @@ class Connection:
             self._connected(packet)
         elif isinstance(packet, Suback):
             self._user.on_suback(packet.mid, [each for each in packet.reasons if each >= reasons.FAILED])
+        elif isinstance(packet, Unsuback):
+            self._user.on_unsuback(packet.mid)
         elif isinstance(packet, Disconnect):
             self.drop()
             self._user.on_disconnect(packet.reason)

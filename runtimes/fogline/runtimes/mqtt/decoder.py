@@ -50,6 +50,10 @@ class Suback(NamedTuple):
     reasons: bytes
 
 
+class Unsuback(NamedTuple):
+    mid: int
+
+
 class Pingresp(NamedTuple):
     pass
 
@@ -58,7 +62,7 @@ class Disconnect(NamedTuple):
     reason: int
 
 
-Packet = Connack | Publish | Puback | Suback | Pingresp | Disconnect
+Packet = Connack | Publish | Puback | Suback | Unsuback | Pingresp | Disconnect
 
 
 class Decoder:
@@ -166,6 +170,10 @@ def _suback(body: bytes, v5: bool) -> Suback:
     return Suback(body[0] << 8 | body[1], reasons)
 
 
+def _unsuback(body: bytes, _v5: bool) -> Unsuback:
+    return Unsuback(body[0] << 8 | body[1])
+
+
 def _disconnect(body: bytes, _v5: bool) -> Disconnect:
     return Disconnect(body[0] if body else 0)
 
@@ -177,6 +185,7 @@ def _pingresp(_body: bytes, _v5: bool) -> Pingresp:
 _RARE: dict[int, Callable[[bytes, bool], Packet]] = {
     0x20: _connack,
     0x90: _suback,
+    0xB0: _unsuback,
     0xD0: _pingresp,
     0xE0: _disconnect,
 }

@@ -96,6 +96,11 @@ def packed_property(name: str, value: str) -> bytes:
     return _USER_PROPERTY + text(name) + text(value)
 
 
+def unsubscribe(mid: int, topic: str, version: int) -> bytes:
+    """The end of one subscription."""
+    return _packet(0xA2, mid.to_bytes(2, "big") + (b"\0" if version == V5 else b"") + text(topic))
+
+
 def user_property_mark(name: str) -> bytes:
     """How a user property of this name begins, up to the length of its value."""
     return _USER_PROPERTY + text(name)
