@@ -227,7 +227,7 @@ carried = st.builds(
 )
 
 
-@pytest.mark.parametrize("along", [b"{", b"5", b"[]", b'{"time":"1"}', b'{"trace":5}', b'{"key":"\u0100"}'])
+@pytest.mark.parametrize("along", [b"{", b"5", b"[]", b'{"time":"1"}', b'{"trace":5}', b'{"key":"\\u0100"}'])
 def test_what_is_carried_and_cannot_be_read_is_malformed(along: bytes) -> None:
     head = frames._HEAD.pack(b"D", 1, False, 1, len(along))
     with pytest.raises(Malformed):
