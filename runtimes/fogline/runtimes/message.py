@@ -19,7 +19,8 @@ OWN_PREFIX = "fogline-"
 """How the names begin that nobody but Fogline gives."""
 LATEST_MS = 253_402_300_799_999
 """The end of the year 9999, as far as dates can be written."""
-_LONGEST_ID_BYTES = 32 * 1024
+LONGEST_ID_BYTES = 32 * 1024
+"""As carried: stages add to it, and a text of MQTT has 64 KiB at most."""
 _LONGEST_TRACE_BYTES = 512
 """Today's have 55; the recommendation says that later ones may be longer."""
 
@@ -106,4 +107,4 @@ def trace_of(written: bytes) -> str:
 def id_of(written: bytes) -> str:
     """An id as it was carried; empty for one that leaves no room for what stages add to it, and for no text."""
     ident = written.decode(errors="replace")
-    return ident if len(written) <= _LONGEST_ID_BYTES and ident.isprintable() else ""
+    return ident if len(written) <= LONGEST_ID_BYTES and ident.isprintable() else ""

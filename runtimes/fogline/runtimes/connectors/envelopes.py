@@ -21,13 +21,13 @@ import collections
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from fogline.runtimes.connectors.base import Connector, Receipt, Sink, Source
 from fogline.runtimes.errors import RuntimeFault
-from fogline.runtimes.message import Carried, Item, Message, time_ms_of, trace_of
+from fogline.runtimes.message import LATEST_MS, Carried, Item, Message, trace_of
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec
 
@@ -39,12 +39,8 @@ FULL_BYTES = 256 * 1024
 _LENGTH_BYTES = 4
 
 
-class Record(NamedTuple):
-    """One of those in an envelope."""
-
-    id: str
-    payload: bytes
-    carried: Carried
+Record = tuple[str, bytes, Carried]
+"""Id, payload, and what it carries."""
 
 
 def pack(items: Sequence[Item]) -> bytes:
@@ -69,7 +65,7 @@ def unpack(payload: bytes) -> list[Record]:
     ends = list(accumulate(sizes, initial=end))
     if not len(ids) == len(sizes) == len(carried) or min(sizes, default=0) < 0 or ends[-1] != len(payload):
         raise ValueError("an envelope whose sizes are not those of its records")
-    return [Record(ident, payload[a:b], each) for ident, a, b, each in zip(ids, ends, ends[1:], carried, strict=False)]
+    return [(ident, payload[a:b], each) for ident, a, b, each in zip(ids, ends, ends[1:], carried, strict=False)]
 
 
 def _taken_along(carried: Sequence[Carried]) -> dict[str, list[Any]]:
@@ -84,11 +80,22 @@ def _taken_along(carried: Sequence[Carried]) -> dict[str, list[Any]]:
 
 
 def _brought(head: dict[str, Any], count: int) -> list[Carried]:
-    """The same, read; a head of an earlier release has none of it."""
-    times_ms = [time_ms_of(b"%d" % each) for each in head.get("times", [0] * count)]
-    traces = [trace_of(each.encode()) for each in head.get("traces", [""] * count)]
-    keys = [None if key is None else key.encode("latin-1") for key in head.get("keys", [None] * count)]
-    return list(map(Carried, keys, times_ms, traces)) if len(keys) == len(times_ms) == len(traces) else []
+    """The same, read; a head of an earlier release has none of it. Neighbours often carry the same."""
+    times_ms = [_time_ms(each) for each in head.get("times", [0] * count)]
+    traces = [trace_of(each.encode()) for each in head["traces"]] if "traces" in head else [""] * count
+    keys = head.get("keys", [None] * count)
+    if not len(keys) == len(times_ms) == len(traces):
+        return []
+    known = {each: _carried(*each) for each in set(zip(keys, times_ms, traces, strict=True))}
+    return [known[each] for each in zip(keys, times_ms, traces, strict=True)]
+
+
+def _time_ms(given: Any) -> int:
+    return given if type(given) is int and 0 <= given <= LATEST_MS else 0
+
+
+def _carried(key: str | None, time_ms: int, trace: str) -> Carried:
+    return Carried(None if key is None else key.encode("latin-1"), time_ms, trace)
 
 
 def _filled(items: Sequence[Item]) -> Iterator[list[Item]]:
@@ -179,7 +186,7 @@ class EnvelopeSource(Wrapped, Source):
         try:
             records = unpack(envelope.payload)
         except ValueError:
-            records = [Record(envelope.id, envelope.payload, envelope.carried)]
+            records = [(envelope.id, envelope.payload, envelope.carried)]
         if not records:
             self._source.ack([envelope])
         if self._records and self._records[-1].connection != envelope.connection:

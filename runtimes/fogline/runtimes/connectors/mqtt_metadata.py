@@ -6,12 +6,12 @@ import functools
 
 from fogline.runtimes.message import (
     ID_PROPERTY,
+    LONGEST_ID_BYTES,
     TIME_PROPERTY,
     TRACE_PROPERTY,
     About,
     Carried,
     Item,
-    id_of,
     just_read,
     time_ms_of,
     trace_of,
@@ -20,6 +20,7 @@ from fogline.runtimes.mqtt.decoder import Publish, user_properties, user_propert
 from fogline.runtimes.mqtt.packets import packed_property, user_property_mark
 
 _ID_MARK, _TIME_MARK, _TRACE_MARK = map(user_property_mark, (ID_PROPERTY, TIME_PROPERTY, TRACE_PROPERTY))
+_ID_HEAD_BYTES = len(_ID_MARK) + 2
 _SAME = 64
 """Neighbours often carry the same, the millisecond too: then it is neither written nor read anew."""
 
@@ -36,10 +37,10 @@ def carried_by(properties: bytes) -> tuple[str, Carried]:
     if at < 0:
         ident, rest = "", properties
     else:
-        start = at + len(_ID_MARK) + 2
-        end = start + int.from_bytes(properties[start - 2 : start], "big")
-        ident = id_of(properties[start:end])
-        rest = properties if at else properties[end:]
+        start = at + _ID_HEAD_BYTES
+        size = int.from_bytes(properties[start - 2 : start], "big")
+        ident = str(properties[start : start + size], "utf-8", "replace") if size <= LONGEST_ID_BYTES else ""
+        rest = properties if at else properties[start + size :]
     carried = _read(rest)
     return ident, carried if carried.time_ms else carried._replace(time_ms=just_read().time_ms)
 
