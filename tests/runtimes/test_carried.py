@@ -42,7 +42,7 @@ def test_a_dead_letter_keeps_it_for_its_replay_and_so_does_its_copy(tmp_path: Pa
     policy = OnErrorSpec(retries=0, then="dead-letter", queue="trash")
     plant = Plant(("a", "in", "out", lambda n: [n / len(open_)]), on_error=policy, letters=letters)
     plant.queues["in"].put(b"1", CARRIED)
-    pumping = threading.Thread(target=plant.pump.run)
+    pumping = threading.Thread(target=plant.pump.run, daemon=True)
     pumping.start()
     wait_until(lambda: list(letters.show()), "a letter")
     wait_until(lambda: carried_in(plant, "trash") == [CARRIED], "its copy")
