@@ -14,6 +14,7 @@ import pytest
 
 from fogline.agent.attendance import introduce
 from fogline.agent.core.desired import Desired
+from fogline.agent.core.observed import ReadingSeen
 from fogline.agent.drivers.mock import Failures, MockDriver
 from fogline.agent.host.control import Silent
 from fogline.agent.host.workspace import Workspace
@@ -43,6 +44,7 @@ def test_from_nothing_to_ready_and_gone(tmp_path: Path) -> None:
             assert ready.restarts == 0
             assert ready.stages[0].counters == {"in": 3, "done": 3}
             assert ready.stages[0].p99_s == 0.002
+            assert ready.stages[0].readings == (ReadingSeen("raw", 7, None),)
             workspace = Workspace.of(node.state_dir, wish.key).path
             assert (workspace / "nonce").stat().st_mode & 0o777 == 0o600
             node.wants(replace(wish, wanted=Wanted.STOPPED))

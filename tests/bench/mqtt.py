@@ -125,7 +125,7 @@ def _one(_message: bytes) -> int:
 
 def _opened(made: list[bytes], times: list[float]) -> tuple[list[bytes], list[float]]:
     """Every record, with the time of its envelope."""
-    pairs = [(payload, at) for each, at in zip(made, times, strict=True) for _, payload in unpack(each)]
+    pairs = [(payload, at) for each, at in zip(made, times, strict=True) for _, payload, _ in unpack(each)]
     return [payload for payload, _ in pairs], [at for _, at in pairs]
 
 

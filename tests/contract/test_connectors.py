@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from fogline.runtimes.connectors.base import Receipt, Sink, Source
-from fogline.runtimes.message import Item, Message
+from fogline.runtimes.message import Carried, Item, Message
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import POSITIONS_VARIABLE
 from support.connector_kits import WINDOW, FileKit, KafkaKit, Kit, MemoryKit, MqttKit, WebSocketKit
 from support.segments import DEADLINE_S
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 BROKERLESS = ("memory", "file", "listen", "connect")
 REAL = ("lean", "paho", "confluent", "python")
@@ -192,3 +194,39 @@ def test_a_payload_of_a_megabyte_passes(kit: Kit) -> None:
     assert [message.payload for message in messages] == [large, b"1"]
     source.ack(messages)
     confirmed(kit, receipt)
+
+
+def test_what_a_record_carries_travels_with_it(kit: Kit) -> None:
+    source, sink = bound(kit), opened(kit)
+    first, second = Carried(b"oven", 1_700_000_000_123, TRACE), Carried(None, 1_700_000_000_456)
+    sink.send([Item(0, "a", b"1", first), Item(0, "b", b"2", second)])
+    found = {message.payload: message.carried for message in taken(source, 2)}
+    if kit.carries:
+        assert found == {b"1": first if kit.keyed else first._replace(key=None), b"2": second}
+    else:
+        assert [(each.key, each.traceparent) for each in found.values()] == [(None, "")] * 2
+
+
+def test_a_record_that_carries_nothing_has_the_time_of_its_entry(kit: Kit) -> None:
+    source, sink = bound(kit), opened(kit)
+    earliest_ms = time.time_ns() // 1_000_000
+    sink.send(items(b"1"))
+    (message,) = taken(source, 1)
+    assert earliest_ms <= message.carried.time_ms <= time.time_ns() // 1_000_000
+    assert message.carried[::2] == (None, "")
+
+
+def test_topic_and_headers_are_told_when_they_are_asked_for(kit: Kit) -> None:
+    if kit.topic is None:
+        return
+    plain = bound(kit)
+    opened(kit).send(items(b"1"))
+    assert [message.about for message in taken(plain, 1)] == [None]
+    plain.close()
+    kit.more["metadata"] = "_meta"
+    asked = bound(kit)
+    opened(kit).send(items(b"2"))
+    about = taken(asked, 1)[-1].about
+    assert about is not None
+    assert about.topic == kit.topic
+    assert dict(about.headers).get("fogline-id", "id-0") == "id-0"

@@ -198,6 +198,7 @@ def test_a_wildcard_can_be_read_and_not_written(ends: Ends, broker: Mosquitto) -
         peer.publish("t/1/x", b"1")
         peer.publish("t/2/x", b"2")
         assert [message.payload for message in ends.taken(source, 2)] == [b"1", b"2"]
+    Mqtt().check(source.endpoint)
     with pytest.raises(SpecError, match="wildcard"):
         ends.sink(options={"topic": "t/+/x"})
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from fogline.runtimes.connectors.envelopes import FULL_BYTES, MARK, EnvelopeSink, EnvelopeSource, pack, unpack
 from fogline.runtimes.connectors.memory import MemoryQueue, MemorySink, MemorySource
-from fogline.runtimes.message import Item, Message
+from fogline.runtimes.message import LATEST_MS, NOTHING, Carried, Item, Message
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 END = EndpointSpec("a..b", "b", "memory", {}, "", envelopes=True)
 
 
@@ -59,7 +60,30 @@ def numbers(start: int, stop: int) -> list[bytes]:
 @given(st.lists(st.tuples(st.text(max_size=20), st.binary(max_size=50)), max_size=30))
 def test_what_is_packed_is_unpacked(records: list[tuple[str, bytes]]) -> None:
     records = [(ident.encode(errors="ignore").decode(), payload) for ident, payload in records]
-    assert unpack(pack([Item(0, *record) for record in records])) == records
+    assert unpack(pack([Item(0, *record) for record in records])) == [(*record, NOTHING) for record in records]
+
+
+carried = st.builds(
+    Carried,
+    st.none() | st.binary(max_size=10),
+    st.integers(0, LATEST_MS),
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=60),
+)
+
+
+@given(st.lists(carried, max_size=10))
+def test_what_records_carry_is_in_the_head(given_: list[Carried]) -> None:
+    assert [record.carried for record in unpack(pack([Item(0, "a", b"1", each) for each in given_]))] == given_
+
+
+def test_a_head_says_nothing_of_what_no_record_carries() -> None:
+    """Half a hundred bytes for each record are not for nothing."""
+    assert pack([Item(0, "a", b"1")]) == MARK + b"\0\0\0\x19" + b'{"ids":["a"],"sizes":[1]}' + b"1"
+
+
+def test_a_time_that_cannot_be_is_none() -> None:
+    head = orjson.dumps({"ids": ["a"], "sizes": [1], "times": [LATEST_MS + 1]})
+    assert unpack(MARK + len(head).to_bytes(4, "big") + head + b"1") == [("a", b"1", NOTHING)]
 
 
 HEADS: list[Any] = [
@@ -72,13 +96,18 @@ HEADS: list[Any] = [
     {"ids": ["a"], "sizes": ["x"]},
     {"ids": None, "sizes": None},
     {"ids": ["a"]},
+    {"ids": ["a"], "sizes": [1], "times": [1, 2]},
+    {"ids": ["a"], "sizes": [1], "times": ["x"]},
+    {"ids": ["a"], "sizes": [1], "traces": [5]},
+    {"ids": ["a"], "sizes": [1], "keys": ["\u0100"]},
+    {"ids": ["a"], "sizes": [1], "keys": 5},
 ]
 
 
 @pytest.mark.parametrize("head", HEADS, ids=str)
 def test_a_head_that_is_none_is_refused(head: Any) -> None:
     data = orjson.dumps(head)
-    with pytest.raises(ValueError, match=r"envelope|invalid literal"):
+    with pytest.raises(ValueError, match=r"envelope|invalid literal|codec"):
         unpack(MARK + len(data).to_bytes(4, "big") + data + b"1")
 
 
@@ -95,6 +124,14 @@ def test_records_arrive_in_order_with_their_ids_in_one_message(wire: Wire) -> No
     messages = wire.source.take(10, 0.0)
     assert payloads(messages) == numbers(0, 5)
     assert [message.id for message in messages] == [f"id-{n}" for n in range(5)]
+
+
+def test_records_carry_their_own_and_the_time_of_an_older_writers_envelope(wire: Wire) -> None:
+    given_ = [Carried(b"oven", 1_700_000_000_123, TRACE), Carried(None, 1_700_000_000_456)]
+    wire.sink.send([Item(0, "a", b"1", each) for each in given_])
+    assert [message.carried for message in wire.source.take(10, 0.0)] == given_
+    wire.queue.put(pack([Item(0, "a", b"1")]), Carried(None, 1_700_000_000_789))
+    assert [message.carried.time_ms for message in wire.source.take(10, 0.0)] == [1_700_000_000_789]
 
 
 def test_an_envelope_is_acknowledged_with_its_last_record(wire: Wire) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sqlite3
 import stat
@@ -15,6 +16,7 @@ from fogline.runtimes.errors import NotKept
 from fogline.runtimes.letter_file import Letter, LetterFile
 
 LETTER = Letter("seg", "stage", "reader", "in", "ValueError: no", "trace", 4, "id-1", b"\xff\x00 bytes")
+LETTER = dataclasses.replace(LETTER, key=b"\xff", time_ms=1_700_000_000_123, traceparent="00-")
 
 
 @pytest.fixture
@@ -36,6 +38,34 @@ def test_it_is_committed_through_a_rollback_journal_and_synced(file: LetterFile)
     with file._writing() as db:
         assert db.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         assert db.execute("PRAGMA synchronous").fetchone() == (3,)
+
+
+def test_a_file_of_an_earlier_release_is_read_and_completed(file: LetterFile) -> None:
+    """And that release goes on writing into it."""
+    file.path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(file.path)) as earlier:
+        columns = [
+            "segment",
+            "stage",
+            "reader",
+            "queue",
+            "reason",
+            "trace",
+            "attempts",
+            "first_at",
+            "last_at",
+            "id",
+            "payload",
+        ]
+        earlier.execute(f"CREATE TABLE letters (number INTEGER PRIMARY KEY AUTOINCREMENT, {', '.join(columns)})")
+        insert = f"INSERT INTO letters ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+        for ident in ("before", "meanwhile"):
+            earlier.execute(insert, ("seg", "s", "r", "in", "no", "", 1, 0.0, 0.0, ident, b"1"))
+            earlier.commit()
+            file.keep([LETTER])
+    rows = [(row["id"], row["key"], row["time_ms"], row["traceparent"]) for row in file.show()]
+    kept = ("id-1", b"\xff", 1_700_000_000_123, "00-")
+    assert rows == [("before", None, 0, ""), kept, ("meanwhile", None, 0, ""), kept]
 
 
 def test_numbers_are_never_given_again(file: LetterFile) -> None:

@@ -25,6 +25,7 @@ from fogline.runtimes.mqtt.decoder import (
     Puback,
     Publish,
     Suback,
+    user_properties,
     user_property,
 )
 from fogline.runtimes.mqtt.packets import V5, V311, Connect, Publisher
@@ -141,7 +142,7 @@ def test_subscribe_is_what_paho_sends(version: int) -> None:
 @given(topic=topics, mid=mids, value=texts, payload=payloads)
 def test_paho_reads_what_we_publish(version: int, topic: str, mid: int, value: str, payload: bytes) -> None:
     with Paho(version) as peer:
-        message = peer.received(Publisher(topic, version, NAME).packet(mid, value, payload))
+        message = peer.received(Publisher(topic, version).packet(mid, packets.packed_property(NAME, value), payload))
     assert (message.topic, message.payload, message.mid, message.qos) == (topic, payload, mid, 1)
     if version == V5:
         assert message.properties.UserProperty == [(NAME, value)]
@@ -163,7 +164,8 @@ def test_we_read_what_paho_publishes(
         (publish,) = decoded(peer.wrote(), version)
         assert isinstance(publish, Publish)
         assert publish[:5] == (topic, payload, sent.mid if qos else 0, False, retained)
-        assert user_property(publish.properties, MARK) == (value if version == V5 else "")
+        assert user_property(publish.properties, MARK) == (value.encode() if version == V5 else b"")
+        assert user_properties(publish.properties) == ([("other", value), (NAME, value)] if version == V5 else [])
         if qos:
             peer.acknowledge(sent)
 
@@ -256,6 +258,7 @@ def test_hostile_bytes_are_packets_or_malformed_and_nothing_else(version: int, p
                 if isinstance(packet, Publish):
                     assert len(packet.topic) + len(packet.payload) <= total
                     user_property(packet.properties, MARK)
+                    user_properties(packet.properties)
 
 
 def test_a_text_that_does_not_fit_is_refused() -> None:

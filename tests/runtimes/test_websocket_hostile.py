@@ -15,6 +15,7 @@ from fogline.runtimes.connectors import websocket_frames as frames
 from fogline.runtimes.connectors.websocket_frames import LINK, Ack, Bye, Data, Hello, Malformed, Resume
 from fogline.runtimes.connectors.websocket_peers import MAX_CONNECTIONS
 from fogline.runtimes.connectors.websocket_source import WebSocketSource
+from fogline.runtimes.message import LATEST_MS, Carried
 from support.websocket_ends import WINDOW, Ends, confirmed, items, link, numbers, payloads, said, taken
 
 __all__ = ["link"]
@@ -218,6 +219,26 @@ def test_one_connection_too_many_is_turned_away(link: Ends) -> None:
     still_serves(link, source)
 
 
+carried = st.builds(
+    Carried,
+    st.none() | st.binary(max_size=10),
+    st.integers(0, LATEST_MS),
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=60),
+)
+
+
+@pytest.mark.parametrize("along", [b"{", b"5", b"[]", b'{"time":"1"}', b'{"trace":5}', b'{"key":"\\u0100"}'])
+def test_what_is_carried_and_cannot_be_read_is_malformed(along: bytes) -> None:
+    head = frames._HEAD.pack(b"D", 1, False, 1, len(along))
+    with pytest.raises(Malformed):
+        frames.parse(head + b"i" + along + b"1", text=False)
+
+
+def test_a_key_that_is_too_long_for_a_frame_stays_behind() -> None:
+    said = frames.data(1, "i", b"1", redelivered=False, carried=Carried(b"k" * 10_000, 5))
+    assert frames.parse(said, text=False) == Data(1, False, "i", Carried(None, 5), b"1")
+
+
 @given(st.binary(max_size=200), st.booleans())
 def test_nothing_but_malformed_comes_of_any_frame(payload: bytes, text: bool) -> None:
     for each in (payload, b"D" + payload):
@@ -227,10 +248,12 @@ def test_nothing_but_malformed_comes_of_any_frame(payload: bytes, text: bool) ->
             continue
 
 
-@given(st.integers(1, 2**62), st.text(max_size=50), st.binary(max_size=100), st.booleans())
-def test_frames_are_read_as_they_were_written(number: int, name: str, payload: bytes, again: bool) -> None:
-    said = frames.data(number, name, payload, redelivered=again)
-    assert frames.parse(said, text=False) == Data(number, again, name, payload)
+@given(st.integers(1, 2**62), st.text(max_size=50), st.binary(max_size=100), st.booleans(), carried)
+def test_frames_are_read_as_they_were_written(
+    number: int, name: str, payload: bytes, again: bool, along: Carried
+) -> None:
+    said = frames.data(number, name, payload, redelivered=again, carried=along)
+    assert frames.parse(said, text=False) == Data(number, again, name, along, payload)
     assert frames.parse(frames.hello("l" + name, "e", number), text=True) == Hello("l" + name, "e", number)
     assert frames.parse(frames.resume(number, 1), text=True) == Resume(number, 1)
     assert frames.parse(frames.ack(number, 0), text=True) == Ack(number, 0)

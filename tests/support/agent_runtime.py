@@ -107,7 +107,8 @@ class Stage:
 
     def connection(self) -> dict[str, Any]:
         error = told("LOST") or told("AWAY")
-        return {"queue": "raw", "connected": not error, "error": error}
+        read = {"reader": "clean", "lag": 7, "oldest_s": None}
+        return {"queue": "raw", "connected": not error, "error": error, **read}
 
     def stalled_s(self) -> float:
         told_in = self.workspace / "stalled"

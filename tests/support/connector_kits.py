@@ -34,10 +34,18 @@ class Kit:
 
     broker_between = True
     """What is sent is kept, and so confirmed, without its reader."""
+    carries = True
+    """Time and trace go with a record."""
+    keyed = True
+    """So does its key."""
+    topic: str | None = None
+    """What a record is told of it where the options have `metadata`; None: this connector has no such option."""
 
     def __init__(self, poller: Poller) -> None:
         self.poller = poller
         self.made: list[Source | Sink] = []
+        self.more: dict[str, Any] = {}
+        """Options besides, of the source."""
 
     def source(self) -> Source:
         raise NotImplementedError
@@ -50,10 +58,12 @@ class Kit:
 
 
 class MemoryKit(Kit):
+    topic = ""
+
     def __init__(self, poller: Poller) -> None:
         super().__init__(poller)
         self._queue = MemoryQueue()
-        self._end = EndpointSpec("q", "s", "memory", {}, "")
+        self._end = EndpointSpec("q", "s", "memory", self.more, "")
 
     def source(self) -> MemorySource:
         return MemorySource(self._end, self.poller, WINDOW, self._queue)
@@ -78,6 +88,8 @@ class PatientSource(FileSource):
 
 
 class FileKit(Kit):
+    carries = keyed = False
+
     def __init__(self, poller: Poller, folder: Path) -> None:
         super().__init__(poller)
         self._files = FileConnector()
@@ -95,6 +107,8 @@ class FileKit(Kit):
 
 
 class MqttKit(Kit):
+    topic, keyed = "t/q", False
+
     def __init__(self, poller: Poller, folder: Path, client: str) -> None:
         super().__init__(poller)
         self.broker = Mosquitto(folder)
@@ -109,7 +123,7 @@ class MqttKit(Kit):
         return self._mqtt.sink(self._end("writer"), self.poller)
 
     def _end(self, stage: str) -> EndpointSpec:
-        return mqtt_end("q", stage, self.broker.port, options=self._options)
+        return mqtt_end("q", stage, self.broker.port, options=self._options | self.more)
 
     def break_connection(self, source: Source) -> None:
         self.settle(source)
@@ -136,11 +150,12 @@ class KafkaKit(Kit):
     def __init__(self, poller: Poller, server: Kafka, client: str) -> None:
         super().__init__(poller)
         self._kafka = KafkaConnector()
-        self._options = {"server": "127.0.0.1", "port": server.port, "topic": uuid.uuid4().hex, "client": client}
+        self.topic = uuid.uuid4().hex
+        self._options = {"server": "127.0.0.1", "port": server.port, "topic": self.topic, "client": client}
 
     def source(self) -> Source:
         ident = f"r.{self._options['topic']}"
-        end = EndpointSpec("q", "reader", "kafka", self._options, f"{ident}.0", group=ident)
+        end = EndpointSpec("q", "reader", "kafka", self._options | self.more, f"{ident}.0", group=ident)
         return self._kafka.source(end, self.poller, WINDOW)
 
     def sink(self) -> Sink:

@@ -19,6 +19,8 @@ class Peer:
         """`kept_s`: how long the broker keeps its session, taken up again at every connect (version 5 alone)."""
         self.payloads: list[bytes] = []
         self.ids: list[str] = []
+        self.headers: list[list[tuple[str, str]]] = []
+        """The user properties of each."""
         self._connected = threading.Event()
         self._subscribed = threading.Event()
         version = paho.MQTTv5 if v5 else paho.MQTTv311
@@ -51,11 +53,15 @@ class Peer:
         assert self._subscribed.wait(DEADLINE_S)
         return self
 
-    def publish(self, topic: str, *payloads: bytes, retain: bool = False, qos: int = 1, ident: str = "") -> None:
+    def publish(
+        self, topic: str, *payloads: bytes, retain: bool = False, qos: int = 1, ident: str = "", **headers: str
+    ) -> None:
+        """`headers` are user properties; a `_` in a name stands for `-`."""
         properties = None
-        if ident:
+        if ident or headers:
             properties = Properties(PacketTypes.PUBLISH)
-            properties.UserProperty = [("other", "x"), ("fogline-id", ident)]
+            pairs = [(name.replace("_", "-"), value) for name, value in headers.items()]
+            properties.UserProperty = [*pairs, ("other", "x"), *([("fogline-id", ident)] if ident else [])]
         sent = [self._client.publish(topic, each, qos, retain, properties) for each in payloads]
         for each in sent:
             each.wait_for_publish(DEADLINE_S)
@@ -67,4 +73,5 @@ class Peer:
     def _collect(self, _client: Any, _data: Any, message: Any) -> None:
         self.payloads.append(message.payload)
         pairs = getattr(message.properties, "UserProperty", []) if message.properties else []
+        self.headers.append(pairs)
         self.ids.append(dict(pairs).get("fogline-id", ""))

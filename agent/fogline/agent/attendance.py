@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fogline.agent.copies import Copy
-from fogline.agent.core.observed import StageSeen
+from fogline.agent.core.observed import ReadingSeen, StageSeen
 from fogline.agent.host.control import ANSWER_S, Control, Silent
 from fogline.runtimes.spec import SegmentState
 from fogline.wire.terms import CopyState, FoglineError
@@ -136,10 +136,10 @@ def absorb(copy: Copy, status: Mapping[str, Any]) -> None:
     """Take over what a status says. Raises Silent when it makes no sense."""
     try:
         told = SegmentState(status["state"])
-        stages = tuple(_stage(each) for each in status.get("stages", ()))
+        connections = list(status.get("connections", ()))
+        stages = tuple(_stage(each, connections) for each in status.get("stages", ()))
         reason = str(status.get("reason") or "")
         stalled_s, stalled = float(status.get("stalled_s") or 0.0), str(status.get("stalled_stage") or "")
-        connections = list(status.get("connections", ()))
         lost = [str(each.get("error") or "not connected") for each in connections if not each["connected"]]
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise Silent(f"a status that makes no sense: {error!r}") from error
@@ -160,15 +160,24 @@ def absorb(copy: Copy, status: Mapping[str, Any]) -> None:
 def last_counted(note: Mapping[str, Any]) -> tuple[StageSeen, ...]:
     """The counters in what a process left at the end of its input."""
     try:
-        return tuple(_stage(each) for each in note.get("stages", ()))
+        return tuple(_stage(each, ()) for each in note.get("stages", ()))
     except (KeyError, ValueError, TypeError, AttributeError):
         return ()
 
 
-def _stage(document: Mapping[str, Any]) -> StageSeen:
+def _stage(document: Mapping[str, Any], connections: Sequence[Mapping[str, Any]]) -> StageSeen:
     counters = {str(key): int(value) for key, value in document.get("counters", {}).items()}
     p50_s, p99_s = (float(document.get(key) or 0.0) for key in ("p50_s", "p99_s"))
-    return StageSeen(str(document["name"]), counters, p50_s, p99_s)
+    name = str(document["name"])
+    readings = tuple(_reading(each) for each in connections if each.get("reader") == name)
+    return StageSeen(name, counters, p50_s, p99_s, readings)
+
+
+def _reading(document: Mapping[str, Any]) -> ReadingSeen:
+    lag, oldest_s = document.get("lag"), document.get("oldest_s")
+    return ReadingSeen(
+        str(document["queue"]), None if lag is None else int(lag), None if oldest_s is None else float(oldest_s)
+    )
 
 
 def _count_settled(copy: Copy) -> None:

@@ -102,7 +102,15 @@ def _wish(wish: Assignment) -> agent.Assignment:
 
 def _copy(seen: CopySeen) -> common.CopyObserved:
     stages = [
-        common.StageObserved(name=each.name, counters=dict(each.counters), p50_s=each.p50_s, p99_s=each.p99_s)
+        common.StageObserved(
+            name=each.name,
+            counters=dict(each.counters),
+            p50_s=each.p50_s,
+            p99_s=each.p99_s,
+            readings=[
+                common.ReadingObserved(queue=one.queue, lag=one.lag, oldest_s=one.oldest_s) for one in each.readings
+            ],
+        )
         for each in seen.stages
     ]
     return common.CopyObserved(

@@ -222,6 +222,7 @@ class StageObserved(_message.Message):
     COUNTERS_FIELD_NUMBER: _builtins.int
     P50_S_FIELD_NUMBER: _builtins.int
     P99_S_FIELD_NUMBER: _builtins.int
+    READINGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     p50_s: _builtins.float
     """arrival in the segment until confirmed"""
@@ -230,6 +231,8 @@ class StageObserved(_message.Message):
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """in done filtered dead_lettered dropped in_flight out redelivered unrouted"""
 
+    @_builtins.property
+    def readings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReadingObserved]: ...
     def __init__(
         self,
         *,
@@ -237,14 +240,51 @@ class StageObserved(_message.Message):
         counters: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         p50_s: _builtins.float = ...,
         p99_s: _builtins.float = ...,
+        readings: _abc.Iterable[Global___ReadingObserved] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "name", b"name", "p50_s", b"p50_s", "p99_s", b"p99_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "name", b"name", "p50_s", b"p50_s", "p99_s", b"p99_s", "readings", b"readings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StageObserved: _TypeAlias = StageObserved  # noqa: Y015
+
+@_typing.final
+class ReadingObserved(_message.Message):
+    """How far behind a stage is with one of its queues."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUEUE_FIELD_NUMBER: _builtins.int
+    LAG_FIELD_NUMBER: _builtins.int
+    OLDEST_S_FIELD_NUMBER: _builtins.int
+    queue: _builtins.str
+    lag: _builtins.int
+    """records that the broker has for it and that are not acknowledged; absent: it does not tell"""
+    oldest_s: _builtins.float
+    """age of the oldest that is held unacknowledged; absent: none is"""
+    def __init__(
+        self,
+        *,
+        queue: _builtins.str = ...,
+        lag: _builtins.int | None = ...,
+        oldest_s: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "_oldest_s", b"_oldest_s", "lag", b"lag", "oldest_s", b"oldest_s"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "_oldest_s", b"_oldest_s", "lag", b"lag", "oldest_s", b"oldest_s", "queue", b"queue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__lag: _TypeAlias = _typing.Literal["lag"]  # noqa: Y015
+    _WhichOneofArgType__lag: _TypeAlias = _typing.Literal["_lag", b"_lag"]  # noqa: Y015
+    _WhichOneofReturnType__oldest_s: _TypeAlias = _typing.Literal["oldest_s"]  # noqa: Y015
+    _WhichOneofArgType__oldest_s: _TypeAlias = _typing.Literal["_oldest_s", b"_oldest_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lag) -> _WhichOneofReturnType__lag | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__oldest_s) -> _WhichOneofReturnType__oldest_s | None: ...
+
+Global___ReadingObserved: _TypeAlias = ReadingObserved  # noqa: Y015
 
 @_typing.final
 class CopyObserved(_message.Message):

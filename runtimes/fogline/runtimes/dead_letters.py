@@ -35,7 +35,8 @@ def _list(file: LetterFile, arguments: Namespace) -> Iterator[dict[str, Any]]:
 
 def _show(file: LetterFile, arguments: Namespace) -> Iterator[dict[str, Any]]:
     for row in file.show(arguments.numbers or None):
-        yield row | _readable(row["payload"])
+        key = None if row["key"] is None else row["key"].decode(errors="replace")
+        yield row | _readable(row["payload"]) | {"key": key}
 
 
 def _discard(file: LetterFile, arguments: Namespace) -> Iterator[dict[str, Any]]:

@@ -81,6 +81,7 @@ class Segment:
         self._sources: list[Source] = []
         self._sinks: dict[SinkKey, Sink] = {}
         self._replays: list[ReplaySource] = []
+        self._inlets: list[Inlet] = []
         self._pump: Pump | None = None
         self._bind_wanted = threading.Event()
         self._drain_s: float | None = None
@@ -148,10 +149,15 @@ class Segment:
             "stages": [
                 {"name": stage, "counters": counters[stage], "p50_s": p50_s, "p99_s": p99_s} for stage in counters
             ],
-            "connections": [
-                {"queue": each.endpoint.queue, "connected": each.connected, "error": each.error} for each in endpoints
-            ],
+            "connections": [_connection(each) | self._behind(each) for each in endpoints],
         }
+
+    def _behind(self, end: Endpoint) -> dict[str, Any]:
+        """How far behind a reader is."""
+        for inlet in self._inlets:
+            if inlet.source is end:
+                return {"reader": inlet.stage, "lag": inlet.source.lag, "oldest_s": inlet.oldest_s()}
+        return {}
 
     @property
     def ended(self) -> bool:
@@ -206,6 +212,7 @@ class Segment:
         name, suspects = self.spec.segment, self._suspects
         inlets = [Inlet(source, name, self._letters.keep) for source in self._sources]
         inlets += [Inlet(replay, name, replay.keep, replays=True) for replay in self._replays]
+        self._inlets = inlets
         self._note_death(loaded)
         parts = Parts(inlets, self._sinks, graph, self._counters, suspects, self._poller, self.taps)
         return Pump(parts, self.spec.batch)
@@ -253,6 +260,10 @@ class Segment:
     def _enter(self, state: SegmentState) -> None:
         self._state = state
         log.info("%s %s", self.spec.assignment_id, state)
+
+
+def _connection(end: Endpoint) -> dict[str, Any]:
+    return {"queue": end.endpoint.queue, "connected": end.connected, "error": end.error}
 
 
 def run(path: Path, places: Places, *, bind: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -53,6 +54,8 @@ class Inlet:
         self.batches: collections.deque[Batch] = collections.deque()
         self.waiting: list[Message] = []
         """Taken, and not run yet: they come in several batches."""
+        self.running: list[Message] = []
+        """In user code now."""
         self.ended = False
         self.emptying = False
         """Nothing new comes, but what is kept for this reader is read to its end."""
@@ -79,8 +82,19 @@ class Inlet:
                 count = 0 if self.batches else 1
             elif True in flags:
                 count = flags.index(True)
-        self.waiting = waiting[count:]
-        return waiting[:count]
+        self.waiting, self.running = waiting[count:], waiting[:count]
+        return self.running
+
+    def oldest_s(self) -> float | None:
+        """The age of the oldest message that is not acknowledged: since its origin entered, as far as that is known.
+        None: there is none. Called from any thread, so what it looks at may be gone meanwhile."""
+        with contextlib.suppress(IndexError):
+            oldest = next(iter(self.batches[0].messages if self.batches else self.running or self.waiting), None)
+            if oldest is not None:
+                since_s = oldest.carried.time_ms / 1000
+                age_s = time.time() - since_s if since_s else time.monotonic() - oldest.arrived_at
+                return max(0.0, age_s)
+        return None
 
     def letter(self, message: Message, failure: Failure) -> Letter:
         """The message as a dead letter of this source."""
@@ -95,6 +109,7 @@ class Inlet:
             id=message.id,
             payload=message.payload,
             number=message.handle if self.replays else 0,
+            **message.carried._asdict(),
         )
 
     def keep_letters(self) -> None:

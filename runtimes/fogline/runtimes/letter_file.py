@@ -35,14 +35,16 @@ _SCHEMA = """CREATE TABLE IF NOT EXISTS letters (
     reason TEXT NOT NULL, trace TEXT NOT NULL, attempts INTEGER NOT NULL,
     first_at REAL NOT NULL, last_at REAL NOT NULL, id TEXT NOT NULL, payload BLOB NOT NULL)"""
 """AUTOINCREMENT: a number is never given twice."""
+_LATER = {"key": "BLOB", "time_ms": "INTEGER NOT NULL DEFAULT 0", "traceparent": "TEXT NOT NULL DEFAULT ''"}
+"""Columns that a file of an earlier release lacks. That release passes over them, so both may use one file."""
 _INSERT = """INSERT INTO letters
-    (stage, reason, trace, attempts, last_at, segment, reader, queue, first_at, id, payload)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    (stage, reason, trace, attempts, last_at, segment, reader, queue, first_at, id, payload, key, time_ms, traceparent)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _SUMMARY = (
     "SELECT number, segment, stage, queue, reason, attempts, first_at, last_at, length(payload) AS size_bytes, id"
 )
 _NEWEST = _SUMMARY + " FROM letters WHERE number < ? ORDER BY number DESC LIMIT ?"
-_WHOLE = _SUMMARY + ", reader, trace, payload FROM letters WHERE number "
+_WHOLE = _SUMMARY + ", reader, trace, payload, key, time_ms, traceparent FROM letters WHERE number "
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class Letter:
     payload: bytes
     number: int = 0
     """0: not in the file yet."""
+    key: bytes | None = None
+    time_ms: int = 0
+    traceparent: str = ""
+    """What the message carried, for what its replay becomes."""
 
 
 class LetterFile:
@@ -85,7 +91,7 @@ class LetterFile:
                     db.execute(changed, (*failure, each.number))
                 else:
                     origin = (each.segment, each.reader, each.queue, now, each.id, each.payload)
-                    db.execute(_INSERT, failure + origin)
+                    db.execute(_INSERT, failure + origin + (each.key, each.time_ms, each.traceparent))
 
     def discard(self, numbers: Iterable[int] | None) -> int:
         """Delete these letters, or all; how many there were. Raises NotKept."""
@@ -167,6 +173,7 @@ class LetterFile:
                 db.execute("PRAGMA synchronous=EXTRA")
                 db.execute(f"PRAGMA max_page_count={self._limit_pages}")
                 db.execute(_SCHEMA)
+                _complete(db)
                 yield db
         except (sqlite3.Error, OSError) as error:
             raise NotKept(f"dead letters {self.path}: {error}") from error
@@ -184,6 +191,14 @@ class LetterFile:
         except OSError as error:
             raise NotKept(f"dead letters {self.path}: {error.strerror}") from error
         return _identity(self.path)
+
+
+def _complete(db: sqlite3.Connection) -> None:
+    known = {row[1] for row in db.execute("PRAGMA table_info(letters)")}
+    for column, kind in _LATER.items():
+        if column not in known:
+            with contextlib.suppress(sqlite3.OperationalError):  # another was faster, or whoever needs it will say so
+                db.execute(f"ALTER TABLE letters ADD COLUMN {column} {kind}")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -41,6 +41,13 @@ _TLS = Option(
     {"ca": "/etc/ssl/plant.pem"},
 )
 
+_METADATA = Option(
+    "metadata",
+    "string",
+    "Field that each record which is read gets, with its topic, key, time and headers. Needs the format json.",
+    "_meta",
+)
+
 CONNECTORS: Mapping[str, tuple[Option, ...] | None] = {
     "mqtt": (
         Option("server", "string", "Host name or address of the broker.", "localhost", required=True),
@@ -51,7 +58,7 @@ CONNECTORS: Mapping[str, tuple[Option, ...] | None] = {
         Option("username", "string", "Login name.", "edge"),
         Option("password", "secret", "Password of the login, as the name of a secret of the node.", {"secret": "mqtt"}),
         _TLS,
-        Option("metadata", "string", "Adds topic, time and headers to each record.", "_meta", available=False),
+        _METADATA,
         Option("group", "string", "A reader's name of one's own.", "dashboards", available=False),
         Option("start", "string", "Where a first submit begins to read.", "earliest", available=False),
         Option(
@@ -87,7 +94,7 @@ CONNECTORS: Mapping[str, tuple[Option, ...] | None] = {
             choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
         ),
         _TLS,
-        Option("metadata", "string", "Adds topic, time and headers to each record.", "_meta", available=False),
+        _METADATA,
         Option("group", "string", "A reader's consumer group, instead of the one named after its stage.", "dashboards"),
         Option(
             "start",

@@ -14,7 +14,7 @@ from fogline.runtimes.codecs import PAYLOAD_LIMIT_BYTES, codec, decode_json
 from fogline.runtimes.connectors.base import Sink
 from fogline.runtimes.errors import BadMessage, NotConnected, StageUnusable
 from fogline.runtimes.lines import chunks
-from fogline.runtimes.message import Item
+from fogline.runtimes.message import Item, just_read
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec, Exit, SegmentSpec, SpecError
 
@@ -76,7 +76,7 @@ class _Publisher:
             if not line.strip():
                 continue
             try:
-                items.append(Item(0, uuid.uuid4().hex, self._payload(line.strip())))
+                items.append(Item(0, uuid.uuid4().hex, self._payload(line.strip()), just_read()))
             except orjson.JSONDecodeError as error:
                 return items, f"line {self._line} is not JSON: {error}"
             except BadMessage as error:

@@ -216,6 +216,7 @@ class Pump:
         letters = [inlet.letter(messages[origin], failure) for origin, failure in flow.letters.items()]
         _tell(flow)
         inlet.batches.append(Batch(messages, flow.tallies, unsent, letters))
+        inlet.running = []
         if letters:
             inlet.keep_letters()
         self._send_unsent()

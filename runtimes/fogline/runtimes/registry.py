@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fogline.runtimes import options
+from fogline.runtimes.connectors.annotated import Annotated
 from fogline.runtimes.connectors.base import Connector
 from fogline.runtimes.connectors.envelopes import Enveloped
 from fogline.runtimes.errors import StageUnusable
@@ -35,7 +36,9 @@ def connector(endpoint: EndpointSpec) -> Connector:
     except ModuleNotFoundError as error:
         reason = f"connector {endpoint.connector} needs {error.name}, which is not installed here"
         raise StageUnusable(endpoint.stage, reason) from error
-    return Enveloped(found) if endpoint.envelopes else found
+    if endpoint.envelopes:
+        return Enveloped(found)
+    return Annotated(found) if "metadata" in endpoint.options else found
 
 
 def framework(stage: StageSpec, artifacts: Path) -> Framework:

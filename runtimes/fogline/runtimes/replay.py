@@ -14,7 +14,7 @@ from fogline.runtimes.connectors.base import Source
 from fogline.runtimes.errors import BackOff, NotKept, Superseded
 from fogline.runtimes.letter_file import Letter, LetterFile
 from fogline.runtimes.logs import log
-from fogline.runtimes.message import Message
+from fogline.runtimes.message import Carried, Message
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec
 
@@ -62,7 +62,8 @@ class ReplaySource(Source):
                 raise BackOff(AGAIN_S) from None
             for row in found:
                 self._out.add(number)
-                return [Message(row["payload"], row["id"], 0, False, number, time.monotonic())]
+                carried = Carried(row["key"], row["time_ms"], row["traceparent"])
+                return [Message(row["payload"], row["id"], 0, False, number, time.monotonic(), carried)]
         if self._done and not self._deleting:
             self._delete()
         if timeout_s > 0:

@@ -46,6 +46,12 @@ def test_a_cut_link_is_a_queue_at_the_broker_of_the_first_one() -> None:
     assert wires["a..b"][2].endswith("automatic, since a runs on m1, b on m2")
 
 
+def test_metadata_and_format_of_that_one_are_not_its() -> None:
+    first = a_queue("t1", metadata="_meta", format="json", username="edge")
+    (queue,) = planned(apart(q1=first, q4=a_queue("t4")), Wiring("plant")).automatic.values()
+    assert set(queue.props) == {"server", "port", "topic", "username"}
+
+
 def test_the_coordinators_own_broker_comes_first() -> None:
     found = planned(apart(), Wiring("plant", {"server": "fog", "port": 1999}))
     (queue,) = found.automatic.values()

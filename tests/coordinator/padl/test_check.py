@@ -147,6 +147,15 @@ ERRORS: list[tuple[list[tuple[str, Any]], str, str, str]] = [
     ([("queues/raw/props/topic", "#/a")], "/queues/raw/props/topic", "'#' only at the end", ""),
     ([("queues/raw/props/topic", "$share/g/a")], "/queues/raw/props/topic", "shared subscription", ""),
     ([("queues/raw/props/topic", "ä" * 40_000)], "/queues/raw/props/topic", "longer than 65535 bytes", ""),
+    # metadata
+    ([("queues/raw/props/metadata", "")], "/queues/raw/props/metadata", "must be the name of a field", "_meta"),
+    ([("queues/raw/props/metadata", True)], "/queues/raw/props/metadata", "must be a string, not true", ""),
+    (
+        [("queues/raw/props/metadata", "_meta"), ("queues/raw/props/format", "text")],
+        "/queues/raw/props/metadata",
+        "a record of format 'text' has no fields",
+        'use "format": "json"',
+    ),
     # dead letters
     (
         [(SCALE + "/on-error/queue", "alrms")],
@@ -179,6 +188,7 @@ WARNINGS: list[tuple[Raw, str, str]] = [
         "'hostname'",
     ),
     (setting((JUDGE + "/language", "python")), "/pipeline/judge/language", "a model stage has no language"),
+    (setting(("queues/alarms/props/metadata", "_meta")), "/queues/alarms/props/metadata", "no stage reads 'alarms'"),
     (setting(("infra/gateway/sshConfig", {"pass": "geheim"})), "/infra/gateway/sshConfig/pass", "in clear text"),
     (
         setting(("queues/alarms/props", {"server": "edge.local", "port": 1883, "topic": "plant/raw"})),
@@ -199,6 +209,11 @@ def test_a_warning(raw: Raw, pointer: str, message: str) -> None:
 def test_a_stage_without_output_is_a_warning() -> None:
     found = checked(without(without(a_document(), ALARM + "/queues/output"), "queues/alarms"))
     assert [(each.severity, each.pointer) for each in found] == [("warning", "/pipeline/alarm")]
+
+
+def test_metadata_is_for_what_is_read_also_where_it_is_written() -> None:
+    fields = [(f"queues/{name}/props/metadata", "_meta") for name in ("raw", "scaled")]
+    assert checked(setting(*fields)) == []
 
 
 @pytest.mark.parametrize("topic", ["plant/+/raw", "plant/#", "+", "#", "+/+"])

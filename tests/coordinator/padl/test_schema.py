@@ -97,5 +97,5 @@ def test_editors_complete_the_options_of_a_connector() -> None:
     rule = rules["mqtt"]
     described = rule["then"]["properties"]["props"]["properties"]
     assert set(described) == {option.name for option in CONNECTORS["mqtt"] or ()}
-    assert "Not available yet" in described["metadata"]["description"]
+    assert "Not available yet" in described["group"]["description"]
     assert described["port"]["default"] == 1883

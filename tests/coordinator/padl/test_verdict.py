@@ -67,7 +67,7 @@ def test_without_a_body_only_its_absence_is_told(tmp_path: Path) -> None:
 
 
 def test_order_is_that_of_files_and_lines(tmp_path: Path) -> None:
-    base = written(tmp_path, with_value(a_document(), "queues/raw/props/metadata", "_meta"), "z.json")
+    base = written(tmp_path, with_value(a_document(), "queues/raw/props/group", "mine"), "z.json")
     over = written(tmp_path, {"pipeline": {"scale": {"secrets": ["a"], "containerized": True}}}, "a.json")
     found = judge(load([base, over], ["queues.alarms.guarantee=exactly-once"]))
     assert [Path(each.file).name for each in found] == ["z.json", "a.json", "a.json", "--set"]

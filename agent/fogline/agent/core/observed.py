@@ -10,6 +10,17 @@ from fogline.wire.terms import CopyState
 
 
 @dataclass(frozen=True)
+class ReadingSeen:
+    """How far behind a stage is with one of its queues, as its process tells."""
+
+    queue: str
+    lag: int | None = None
+    """None: the broker does not tell."""
+    oldest_s: float | None = None
+    """None: it holds nothing unacknowledged."""
+
+
+@dataclass(frozen=True)
 class StageSeen:
     """One stage of a copy, as its process counts it."""
 
@@ -17,6 +28,7 @@ class StageSeen:
     counters: Mapping[str, int] = field(default_factory=dict)
     p50_s: float = 0.0
     p99_s: float = 0.0
+    readings: tuple[ReadingSeen, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from typing import Any
 import typer
 
 from fogline.coordinator.cli import output
+from fogline.coordinator.cli.behind import behind, together
+from fogline.coordinator.cli.behind import columns as behind_columns
 from fogline.coordinator.cli.output import say
 from fogline.runtimes.spec import COUNTERS
 from fogline.v1 import operator_coordinator_pb2 as operator
@@ -93,6 +95,7 @@ def stage_rows(found: operator.DeploymentStatus) -> list[dict[str, Any]]:
             | {key: told[key] for key in ("reason", "progress", "last_lines")}
             | summed
             | slowest
+            | together(each)
             | {"copies": each}
         )
     return rows
@@ -121,6 +124,7 @@ def _row(stage: operator.StageStatus) -> dict[str, Any]:
         **{name: counted.get(name, 0) for name in COUNTERS},
         "p50_s": stage.observed.p50_s,
         "p99_s": stage.observed.p99_s,
+        **behind(stage.observed),
     }
 
 
@@ -141,13 +145,16 @@ def show_status(found: operator.DeploymentStatus, *, copies: bool = False) -> No
     columns = ["STAGE", "NODE", "STATE", "PID", "RESTARTS", "IN", "OUT"]
     columns += ["DONE", "FILTERED", "DEAD", "DROPPED", "FLIGHT", "AGAIN", "P50", "P99"]
     counters = ("in", "out", "done", "filtered", "dead_lettered", "dropped", "in_flight", "redelivered")
+    shown = list(_unfolded(stage_rows(found), every=copies))
+    more = behind_columns(shown)
     rows = [
         [row["shown"], row["node"], row["state"], row["pid"] or "-", row["restarts"]]
         + [row[name] for name in counters]
         + [f"{row['p50_s'] * 1000:.1f} ms", f"{row['p99_s'] * 1000:.1f} ms"]
-        for row in _unfolded(stage_rows(found), every=copies)
+        + [cells[number] for cells in more.values()]
+        for number, row in enumerate(shown)
     ]
-    output.print_table(columns, rows)
+    output.print_table([*columns, *more], rows)
     for segment, stage in {each.segment: each for each in found.stages}.items():
         if stage.reason or stage.progress:
             print(f"{segment}: {'; '.join(each for each in (stage.reason, stage.progress) if each)}")

@@ -34,6 +34,7 @@ def check(document: Document, broken: Set[str] = frozenset()) -> list[Problem]:
         *(problem for name, queue in document.queues.items() for problem in _queue(name, queue)),
         *_topics(document),
         *_guarantees(document),
+        *_metadata(document),
         *template_problems(document),
         *_replicas(document),
         *file_problems(document),
@@ -179,6 +180,25 @@ def _guarantees(document: Document) -> Iterator[Problem]:
         elif name not in written:
             message = f"no stage writes {quoted(name)}: exactly once is a promise to the readers of what is written"
             yield error(place, message, "leave it out here, and say it of the queue that is written")
+
+
+def _metadata(document: Document) -> Iterator[Problem]:
+    """It is about what is read, and a field of a record."""
+    written = {end.name for end in (*ends(document), *copies(document)) if end.side == "output"}
+    read = {end.name for end in ends(document) if end.side == "input"}
+    for name, queue in document.queues.items():
+        field, table = queue.props.get("metadata"), CONNECTORS.get(queue.connector) or ()
+        if not isinstance(field, str) or "metadata" not in {option.name for option in table}:
+            continue
+        place, format_ = pointer_to("queues", name, "props", "metadata"), defaults(table, queue.props).get("format")
+        if not field:
+            yield error(place, "metadata must be the name of a field", "for example _meta")
+        elif format_ != "json":
+            message = f"a record of format {format_!r} has no fields, so nothing can be added to it"
+            yield error(place, message, 'use "format": "json", or leave "metadata" out')
+        elif name in written - read:
+            message = f"no stage reads {quoted(name)}, and metadata is added to what is read"
+            yield warning(place, message, "the key is not used: remove it")
 
 
 def _mqtt_topic(topic: str, place: str, writer: str | None) -> Iterator[Problem]:

@@ -80,7 +80,17 @@ class Endpoint(ABC):
 
 
 class Source(Endpoint):
-    """Messages in. At least once: one that is not acknowledged comes again, here or elsewhere."""
+    """Messages in. At least once: one that is not acknowledged comes again, here or elsewhere.
+
+    A message carries what came with it, and else the time at which it was read (`message.just_read`). Where the options
+    of its queue have `metadata`, it also says its topic and headers (`Message.about`).
+    """
+
+    @property
+    def lag(self) -> int | None:
+        """How many records the broker has for this reader that are not acknowledged yet; None: it does not tell.
+        Called from any thread."""
+        return None
 
     @abstractmethod
     def bind(self) -> None:

@@ -6,7 +6,10 @@ of our own stages the records of a batch go together, each exactly as it would b
 ::
 
     "fogline envelope 1\\n"  length of the head, 4 bytes big-endian  head (JSON)  payload  payload ...
-    head: {"ids": [id of each record], "sizes": [bytes of each payload]}; unknown keys are passed over
+    head: {"ids": [id of each record], "sizes": [bytes of each payload],
+           "times": [milliseconds], "traces": [traceparent], "keys": [bytes as Latin-1, or null]}
+
+The last three are there when any record has such a thing. Unknown keys are passed over.
 
 The envelope is what the broker delivers and acknowledges, the record what is run, counted and, when it fails, kept as
 a dead letter. An envelope that is only half done when its connection is lost comes again whole.
@@ -18,12 +21,13 @@ import collections
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any, NamedTuple
 
 import orjson
 
 from fogline.runtimes.connectors.base import Connector, Receipt, Sink, Source
 from fogline.runtimes.errors import RuntimeFault
-from fogline.runtimes.message import Item, Message
+from fogline.runtimes.message import Carried, Item, Message, time_ms_of, trace_of
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec
 
@@ -35,14 +39,23 @@ FULL_BYTES = 256 * 1024
 _LENGTH_BYTES = 4
 
 
+class Record(NamedTuple):
+    """One of those in an envelope."""
+
+    id: str
+    payload: bytes
+    carried: Carried
+
+
 def pack(items: Sequence[Item]) -> bytes:
     """One envelope around these records."""
-    head = orjson.dumps({"ids": [item.id for item in items], "sizes": [len(item.payload) for item in items]})
+    ids, sizes = [item.id for item in items], [len(item.payload) for item in items]
+    head = orjson.dumps({"ids": ids, "sizes": sizes, **_taken_along([item.carried for item in items])})
     return b"".join((MARK, len(head).to_bytes(_LENGTH_BYTES, "big"), head, *[item.payload for item in items]))
 
 
-def unpack(payload: bytes) -> list[tuple[str, bytes]]:
-    """Id and payload of each record. Raises ValueError for anything that is no envelope."""
+def unpack(payload: bytes) -> list[Record]:
+    """The records. Raises ValueError for anything that is no envelope."""
     start = len(MARK) + _LENGTH_BYTES
     if not payload.startswith(MARK) or len(payload) < start:
         raise ValueError("no envelope")
@@ -50,12 +63,32 @@ def unpack(payload: bytes) -> list[tuple[str, bytes]]:
     head = orjson.loads(payload[start:end])
     try:
         ids, sizes = list(map(str, head["ids"])), list(map(int, head["sizes"]))
-    except (KeyError, TypeError) as error:
+        carried = _brought(head, len(ids))
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no head of an envelope: {error!r}") from None
     ends = list(accumulate(sizes, initial=end))
-    if len(ids) != len(sizes) or min(sizes, default=0) < 0 or ends[-1] != len(payload):
+    if not len(ids) == len(sizes) == len(carried) or min(sizes, default=0) < 0 or ends[-1] != len(payload):
         raise ValueError("an envelope whose sizes are not those of its records")
-    return [(ident, payload[a:b]) for ident, a, b in zip(ids, ends, ends[1:], strict=False)]
+    return [Record(ident, payload[a:b], each) for ident, a, b, each in zip(ids, ends, ends[1:], carried, strict=False)]
+
+
+def _taken_along(carried: Sequence[Carried]) -> dict[str, list[Any]]:
+    """What the head says of it. A key is bytes, which JSON has not: Latin-1 has a letter for each."""
+    keys, times_ms, traces = zip(*carried, strict=True) if carried else ((), (), ())
+    along: dict[str, list[Any]] = {"times": list(times_ms)} if any(times_ms) else {}
+    if any(traces):
+        along["traces"] = list(traces)
+    if any(key is not None for key in keys):
+        along["keys"] = [None if key is None else key.decode("latin-1") for key in keys]
+    return along
+
+
+def _brought(head: dict[str, Any], count: int) -> list[Carried]:
+    """The same, read; a head of an earlier release has none of it."""
+    times_ms = [time_ms_of(b"%d" % each) for each in head.get("times", [0] * count)]
+    traces = [trace_of(each.encode()) for each in head.get("traces", [""] * count)]
+    keys = [None if key is None else key.encode("latin-1") for key in head.get("keys", [None] * count)]
+    return list(map(Carried, keys, times_ms, traces)) if len(keys) == len(times_ms) == len(traces) else []
 
 
 def _filled(items: Sequence[Item]) -> Iterator[list[Item]]:
@@ -79,12 +112,13 @@ class _Opened:
     left: int
 
 
-class _Wrapped:
-    """What both ends pass on."""
+class Wrapped:
+    """What both ends of a wrapped connector pass on."""
 
     def __init__(self, inner: Source | Sink) -> None:
         self._inner = inner
         self.endpoint = inner.endpoint
+        self.listens = inner.listens
 
     @property
     def connected(self) -> bool:
@@ -105,7 +139,7 @@ class _Wrapped:
         self._inner.close()
 
 
-class EnvelopeSource(_Wrapped, Source):
+class EnvelopeSource(Wrapped, Source):
     """Takes envelopes, brings records."""
 
     def __init__(self, inner: Source) -> None:
@@ -145,19 +179,19 @@ class EnvelopeSource(_Wrapped, Source):
         try:
             records = unpack(envelope.payload)
         except ValueError:
-            records = [(envelope.id, envelope.payload)]
+            records = [Record(envelope.id, envelope.payload, envelope.carried)]
         if not records:
             self._source.ack([envelope])
         if self._records and self._records[-1].connection != envelope.connection:
             self._records.clear()  # of an earlier connection: what was not taken comes again with its envelope
         opened = _Opened(envelope, len(records))
-        self._records.extend(
-            Message(payload, ident, envelope.connection, envelope.redelivered, opened, envelope.arrived_at)
-            for ident, payload in records
-        )
+        number, again, arrived_at = envelope.connection, envelope.redelivered, envelope.arrived_at
+        for ident, payload, carried in records:
+            known = carried if carried.time_ms else carried._replace(time_ms=envelope.carried.time_ms)
+            self._records.append(Message(payload, ident, number, again, opened, arrived_at, known))
 
 
-class EnvelopeSink(_Wrapped, Sink):
+class EnvelopeSink(Wrapped, Sink):
     """Takes records over, sends envelopes."""
 
     def __init__(self, inner: Sink) -> None:
@@ -165,7 +199,13 @@ class EnvelopeSink(_Wrapped, Sink):
         self._sink = inner
 
     def send(self, items: Sequence[Item]) -> Receipt:
-        return self._sink.send([Item(held[0].origin, held[0].id, pack(held)) for held in _filled(items)])
+        return self._sink.send([_enveloped(held) for held in _filled(items)])
+
+
+def _enveloped(held: Sequence[Item]) -> Item:
+    """The envelope has the id and the time of its first record; traces and keys have the records alone."""
+    first = held[0]
+    return Item(first.origin, first.id, pack(held), Carried(None, first.carried.time_ms))
 
 
 class Enveloped:

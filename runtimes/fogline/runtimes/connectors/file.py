@@ -22,7 +22,7 @@ from fogline.runtimes.connectors.file_sink import FileSink, Writers, check_targe
 from fogline.runtimes.connectors.positions import SAVE_S, Positions
 from fogline.runtimes.errors import BackOff, EndOfInput, NotConnected, Superseded
 from fogline.runtimes.logs import log
-from fogline.runtimes.message import Message
+from fogline.runtimes.message import Message, just_read
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec, SpecError
 
@@ -141,7 +141,7 @@ class FileSource(Source):
         self._covered -= 1
         self._out.append(_Given(self._numbers, opened, row.end, row.lines))
         ident = f"{opened.path}:{row.line}"
-        return Message(row.payload, ident, self._connection, redelivered, self._numbers, time.monotonic())
+        return Message(row.payload, ident, self._connection, redelivered, self._numbers, time.monotonic(), just_read())
 
     def _hold(self, error: OSError | BadHeader) -> None:
         """Reading stops here until it is mended: to pass over a file would be to lose it."""

@@ -10,7 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from fogline.runtimes.message import ID_PROPERTY, TIME_PROPERTY, TRACE_PROPERTY, Carried, Item
+from fogline.runtimes.message import (
+    ID_PROPERTY,
+    TIME_PROPERTY,
+    TRACE_PROPERTY,
+    About,
+    Carried,
+    Item,
+    id_of,
+    time_ms_of,
+    trace_of,
+)
 from fogline.runtimes.tls import Tls
 
 OPEN_TIMEOUT_S = 5.0
@@ -19,7 +29,7 @@ SESSION_TIMEOUT_MS = 15_000
 MAX_MESSAGE_BYTES = (1024 + 64) * 1024
 TRANSACTION_TIMEOUT_MS = 60_000
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
 """Names and values of one record, in order."""
 _OURS = {ID_PROPERTY, TIME_PROPERTY, TRACE_PROPERTY}
 
@@ -203,14 +213,18 @@ def headers_of(item: Item) -> list[tuple[str, str | bytes | None]]:
 
 def carried_by(fetched: Fetched) -> tuple[str, Carried]:
     """The id of a record, and what it carries: from its headers, else from its place and time."""
-    found = {name: value for name, value in fetched.headers if name in _OURS}
-    ident = found.get(ID_PROPERTY)
-    time_ms = found.get(TIME_PROPERTY, b"")
+    found = {name: value or b"" for name, value in fetched.headers if name in _OURS}
     return (
-        ident.decode(errors="replace") if ident else f"{fetched.topic}/{fetched.partition}/{fetched.offset}",
+        id_of(found.get(ID_PROPERTY, b"")) or f"{fetched.topic}/{fetched.partition}/{fetched.offset}",
         Carried(
             fetched.key,
-            int(time_ms) if time_ms.isdigit() else fetched.time_ms,
-            found.get(TRACE_PROPERTY, b"").decode(errors="replace"),
+            time_ms_of(found.get(TIME_PROPERTY, b"")) or fetched.time_ms,
+            trace_of(found.get(TRACE_PROPERTY, b"")),
         ),
     )
+
+
+def about(fetched: Fetched) -> About:
+    """What a record says of itself; a header without a value has an empty one."""
+    headers = ((name, (value or b"").decode(errors="replace")) for name, value in fetched.headers)
+    return About(fetched.topic, tuple(headers))

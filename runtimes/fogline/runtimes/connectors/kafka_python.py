@@ -50,6 +50,8 @@ class PythonReader:
         )
         """Rebalances, from the library's thread: whom to tell, None for an assignment, and the partitions."""
         self._lag_at = 0.0
+        self._done: dict[int, int] = {}
+        """Partition -> what is committed, as far as it is known."""
         self._moving = self._joined = False
         self._committing = False
         self._again: dict[int, Place] = {}
@@ -99,6 +101,8 @@ class PythonReader:
                 self._consumer.commit(self._committed(going), timeout_ms=int(timeout_s * 1000))
             except KafkaError as error:
                 self.error = words(self.wish, error)
+            else:
+                self._note(going)
 
     def pause(self, paused: bool) -> None:
         partitions = self._consumer.assignment()
@@ -126,7 +130,12 @@ class PythonReader:
                 continue
             self._joined = True
             owned = [place for place in places if place in self._consumer.assignment()]
-            self._user.on_assigned({place.partition: self._committed_at(place, found) for place in owned})
+            assigned = {place.partition: self._committed_at(place, found) for place in owned}
+            self._note(assigned)
+            self._user.on_assigned(assigned)
+
+    def _note(self, places: Mapping[int, Place]) -> None:
+        self._done.update({each: place.offset for each, place in places.items() if place.offset >= 0})
 
     def _committed_at(self, partition: Any, found: Mapping[Any, Sequence[Any]]) -> Place:
         """Where the partition is read from."""
@@ -152,6 +161,8 @@ class PythonReader:
         self._committing = False
         if isinstance(error, KafkaError) and error.retriable:
             self._again = {**going, **self._again}
+        elif not isinstance(error, Exception):
+            self._note(going)
 
     def _look_around(self) -> None:
         """Once a second: whether there is a connection, and how far behind it is."""
@@ -165,8 +176,8 @@ class PythonReader:
         lags = list[int]()
         for place in self._consumer.assignment():
             end = self._consumer.highwater(place)
-            if end is not None:
-                lags.append(max(0, end - (self._consumer.position(place, timeout_ms=100) or 0)))
+            if end is not None and place.partition in self._done:
+                lags.append(max(0, end - self._done[place.partition]))
         self.lag = sum(lags) if lags else None
 
     def _committed(self, places: Mapping[int, Place]) -> dict[Any, Any]:

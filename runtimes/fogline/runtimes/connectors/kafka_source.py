@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from fogline.runtimes.connectors.base import Source
-from fogline.runtimes.connectors.kafka_client import Fetched, Place, Reader, ReaderUser, Wish, carried_by
+from fogline.runtimes.connectors.kafka_client import Fetched, Place, Reader, ReaderUser, Wish, about, carried_by
 from fogline.runtimes.connectors.turns import Turns
 from fogline.runtimes.errors import NotConnected, RuntimeFault, Superseded
 from fogline.runtimes.message import Message
@@ -56,6 +56,7 @@ class KafkaSource(Source):
         self._wish = wish
         self._reader = make_reader(wish, self)
         self._turns = Turns(poller, self._turn)
+        self._tells = "metadata" in endpoint.options
         self._arrived: collections.deque[Message] = collections.deque()
         self._out = 0
         """Taken, and not acknowledged."""
@@ -225,7 +226,8 @@ class KafkaSource(Source):
         ident, carried = carried_by(record)
         handle = (partition, offset)
         number = self._assigned[partition]
-        self._arrived.append(Message(record.payload, ident, number, redelivered, handle, now, carried))
+        told = about(record) if self._tells else None
+        self._arrived.append(Message(record.payload, ident, number, redelivered, handle, now, carried, told))
 
     def _look_for_a_gap(self, partition: int, offset: int) -> None:
         """Offsets skip where a topic is compacted or holds transactions; else the broker forgot what was not read."""

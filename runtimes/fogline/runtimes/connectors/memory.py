@@ -13,11 +13,12 @@ from collections.abc import Sequence
 
 from fogline.runtimes.connectors.base import Receipt, Sink, Source
 from fogline.runtimes.errors import BackOff, EndOfInput, Superseded
-from fogline.runtimes.message import Item, Message, content_id
+from fogline.runtimes.message import NOTHING, About, Carried, Item, Message, content_id, just_read
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec
 
 BACK_OFF_S = 0.01
+_NO_TOPIC = About("", ())
 
 
 class MemoryQueue:
@@ -25,23 +26,24 @@ class MemoryQueue:
 
     def __init__(self, limit: int | None = None) -> None:
         self.limit = limit
-        self.waiting: collections.deque[tuple[int, bytes]] = collections.deque()
-        self.unacknowledged: dict[int, bytes] = {}
+        self.waiting: collections.deque[tuple[int, bytes, Carried, About]] = collections.deque()
+        self.unacknowledged: dict[int, tuple[bytes, Carried, About]] = {}
         self.seen: set[int] = set()
         self.finished = False
         self._numbers = itertools.count(1)
 
-    def put(self, payload: bytes) -> None:
-        self.waiting.append((next(self._numbers), payload))
+    def put(self, payload: bytes, carried: Carried = NOTHING, about: About = _NO_TOPIC) -> None:
+        self.waiting.append((next(self._numbers), payload, carried, about))
 
     def give_back(self) -> None:
         """Everything unacknowledged waits again, in its old place."""
-        self.waiting.extendleft(sorted(self.unacknowledged.items(), reverse=True))
+        out = sorted(self.unacknowledged.items(), reverse=True)
+        self.waiting.extendleft((number, *kept) for number, kept in out)
         self.unacknowledged.clear()
 
     @property
     def payloads(self) -> list[bytes]:
-        return [payload for _, payload in self.waiting]
+        return [payload for _, payload, _, _ in self.waiting]
 
 
 class MemorySource(Source):
@@ -94,12 +96,14 @@ class MemorySource(Source):
         self.queue.give_back()
 
     def _next(self) -> Message:
-        number, payload = self.queue.waiting.popleft()
-        self.queue.unacknowledged[number] = payload
+        number, payload, carried, about = self.queue.waiting.popleft()
+        self.queue.unacknowledged[number] = payload, carried, about
         redelivered = number in self.queue.seen
         self.queue.seen.add(number)
         ident = content_id(self.endpoint.queue, payload)
-        return Message(payload, ident, self._connection, redelivered, number, time.monotonic())
+        known = carried if carried.time_ms else carried._replace(time_ms=just_read().time_ms)
+        told = about if "metadata" in self.endpoint.options else None
+        return Message(payload, ident, self._connection, redelivered, number, time.monotonic(), known, told)
 
 
 class MemorySink(Sink):
@@ -124,7 +128,7 @@ class MemorySink(Sink):
         if self.queue.limit is not None and len(self.queue.waiting) >= self.queue.limit:
             raise BackOff(BACK_OFF_S)
         for item in items:
-            self.queue.put(item.payload)
+            self.queue.put(item.payload, item.carried)
             self.ids.append(item.id)
         receipt = Receipt(len(items))
         self._owed.append(receipt)

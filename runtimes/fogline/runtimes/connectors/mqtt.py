@@ -24,12 +24,13 @@ from fogline.runtimes.connectors.backoff import Delays
 from fogline.runtimes.connectors.base import Connector, Receipt, Sink, Source
 from fogline.runtimes.connectors.leftovers import QUIET_S, taken_out
 from fogline.runtimes.connectors.mqtt_link import Link, MakeClient
+from fogline.runtimes.connectors.mqtt_metadata import about, carried_by, properties_of
 from fogline.runtimes.connectors.mqtt_subscription import State, Subscription
 from fogline.runtimes.errors import EndOfInput, NotConnected, StageUnusable
-from fogline.runtimes.message import ID_PROPERTY, Item, Message, content_id
+from fogline.runtimes.message import Item, Message, content_id, just_read
 from fogline.runtimes.mqtt.connection import Connection, Peer
-from fogline.runtimes.mqtt.decoder import Publish, user_property
-from fogline.runtimes.mqtt.packets import V5, Connect, Publisher, user_property_mark
+from fogline.runtimes.mqtt.decoder import Publish
+from fogline.runtimes.mqtt.packets import V5, Connect, Publisher
 from fogline.runtimes.mqtt.reasons import FAILED, NO_SUBSCRIBERS
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec, SpecError
@@ -41,7 +42,6 @@ BIND_TIMEOUT_S = 10.0
 MAX_UNCONFIRMED = 4096
 KEEP_ALIVE_S = 30
 SESSION_EXPIRY_S = 604_800
-_ID_MARK = user_property_mark(ID_PROPERTY)
 
 
 class _Open(NamedTuple):
@@ -92,6 +92,7 @@ class MqttSource(_Endpoint, Source):
     def __init__(self, endpoint: EndpointSpec, poller: Poller, window: int, peer: Peer) -> None:
         super().__init__(endpoint, poller, peer)
         self._window = window
+        self._tells = "metadata" in endpoint.options
         self._arrived: collections.deque[Message] = collections.deque()
         self._subscription = Subscription(endpoint, self._topic, self._link, poller)
         self._stopped = False
@@ -185,10 +186,13 @@ class MqttSource(_Endpoint, Source):
             return
         if self._stopped:
             return
-        self._heard_at = time.monotonic()
+        self._heard_at = now = time.monotonic()
         self._unacknowledged += handle > 0
-        ident = (properties and user_property(properties, _ID_MARK)) or content_id(topic, payload)
-        self._arrived.append(Message(payload, ident, self._link.number, redelivered, handle, self._heard_at))
+        ident, carried = carried_by(properties) if properties else ("", just_read())
+        ident = ident or content_id(topic, payload)
+        told = about(publish) if self._tells else None
+        number = self._link.number
+        self._arrived.append(Message(payload, ident, number, redelivered, handle, now, carried, told))
         if len(self._arrived) >= 2 * self._window:
             self._link.pause()
 
@@ -204,7 +208,7 @@ class MqttSink(_Endpoint, Sink):
         self._unconfirmed: dict[int, _Open] = {}
         self._limit = MAX_UNCONFIRMED
         self._number = 0
-        self._publisher = Publisher(self._topic, V5, ID_PROPERTY)
+        self._publisher = Publisher(self._topic, V5)
         self._delays = Delays()
         self._failed: list[_Open] = []
         """The broker refused these: send nothing until the back-off is over, then these first."""
@@ -227,7 +231,7 @@ class MqttSink(_Endpoint, Sink):
 
     def on_up(self, receive_maximum: int) -> None:
         self._limit = min(MAX_UNCONFIRMED, receive_maximum)
-        self._publisher = Publisher(self._topic, self._link.version or V5, ID_PROPERTY)
+        self._publisher = Publisher(self._topic, self._link.version or V5)
 
     def on_down(self) -> None:
         """Everything open goes again, from the oldest on."""
@@ -253,7 +257,7 @@ class MqttSink(_Endpoint, Sink):
             return
         waiting, unconfirmed = self._waiting, self._unconfirmed
         going = [waiting.popleft() for _ in range(min(len(waiting), self._limit - len(unconfirmed)))]
-        records = [(entry.item.id, entry.item.payload) for entry in going]
+        records = [(properties_of(entry.item), entry.item.payload) for entry in going]
         mids = self._link.client.publish(self._publisher, records, unconfirmed)
         unconfirmed.update(zip(mids, going, strict=True))
 
@@ -305,7 +309,7 @@ class Mqtt:
         """Connect with a clean start and no session of one's own, and leave."""
         poller = Poller()
         try:
-            visitor = MqttSink(endpoint, poller, self._peer(endpoint, clean=True))
+            visitor = _Endpoint(endpoint, poller, self._peer(endpoint, clean=True))
             visitor.open()
             visitor.close()
         finally:

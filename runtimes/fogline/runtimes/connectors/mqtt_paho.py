@@ -20,7 +20,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from fogline.runtimes.mqtt import packets
 from fogline.runtimes.mqtt.connection import CONNECT_TIMEOUT_S, Peer, User, await_end
-from fogline.runtimes.mqtt.decoder import MOST_INFLIGHT, Connack, Publish
+from fogline.runtimes.mqtt.decoder import MOST_INFLIGHT, Connack, Publish, user_properties
 from fogline.runtimes.mqtt.packets import V5, V311, Publisher
 
 log = logging.getLogger("fogline.mqtt")
@@ -100,11 +100,11 @@ class PahoConnection:
         self.drop()
 
     def publish(
-        self, publisher: Publisher, records: Iterable[tuple[str, bytes]], open_mids: Container[int]
+        self, publisher: Publisher, records: Iterable[tuple[bytes, bytes]], open_mids: Container[int]
     ) -> list[int]:
         return [
-            self._client.publish(publisher.topic, payload, 1, properties=self._properties(publisher.name, ident)).mid
-            for ident, payload in records
+            self._client.publish(publisher.topic, payload, 1, properties=self._properties(properties)).mid
+            for properties, payload in records
         ]
 
     def ack(self, mids: Iterable[int]) -> None:
@@ -146,11 +146,11 @@ class PahoConnection:
                 self.drop()
                 self._user.on_lost(str(error))
 
-    def _properties(self, name: str, value: str) -> Any:
+    def _properties(self, packed: bytes) -> Any:
         if self.version != V5:
             return None
         properties = Properties(PacketTypes.PUBLISH)
-        properties.UserProperty = (name, value)
+        properties.UserProperty = user_properties(packed)
         return properties
 
     def _on_connect(self, _client: Any, _data: Any, flags: Any, reason: Any, properties: Any) -> None:
@@ -168,7 +168,7 @@ class PahoConnection:
     def _on_message(self, _client: Any, _data: Any, message: Any) -> None:
         self._events += 1
         pairs = getattr(message.properties, "UserProperty", [])
-        properties = b"".join(packets.user_property_mark(name) + packets.text(value) for name, value in pairs)
+        properties = b"".join(packets.packed_property(name, value) for name, value in pairs)
         mid = message.mid if message.qos else 0
         arrived = Publish(message.topic, message.payload, mid, message.dup, message.retain, properties)
         self._user.on_publish(arrived)

@@ -5,7 +5,7 @@
     writer                                        reader
       HELLO {link, epoch, next}          -->
                                          <--      RESUME {from, credit}
-      DATA number, id, payload  ...      -->
+      DATA number, id, carried, payload  -->
                                          <--      ACK {through, credit}  ...
       BYE                                -->
 
@@ -15,7 +15,8 @@ says RESUME when it is bound. The writer may have as many messages under way as 
 CREDIT_BYTES of them. It keeps each until an ACK (or a later RESUME) covers it, and sends what is not covered again on
 the next connection. No close of a connection, whatever its code, acknowledges anything.
 
-DATA is a binary frame, the others are text frames of JSON, whose unknown keys are passed over.
+DATA is a binary frame, the others are text frames of JSON, whose unknown keys are passed over. So is what a message
+carries: nothing, or {"time": milliseconds, "trace": traceparent, "key": bytes as Latin-1}.
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ from typing import Any, NamedTuple
 import orjson
 
 from fogline.runtimes.codecs import PAYLOAD_LIMIT_BYTES
+from fogline.runtimes.message import NOTHING, Carried, time_ms_of, trace_of
 
 LINK = "fogline.link.v1"
 FRAME_LIMIT_BYTES = PAYLOAD_LIMIT_BYTES + 64 * 1024
 CREDIT_BYTES = 4 * 1024 * 1024
 NAME_LIMIT_BYTES = 1024
 """Longest name of a link, an epoch or a message: they are kept, and come from outside."""
-_HEAD = struct.Struct("!cQ?H")
+_HEAD = struct.Struct("!cQ?HH")
+_CARRIED_LIMIT_BYTES = 16 * 1024
+"""A key that is longer does not travel: a frame has to hold the largest record besides."""
 _DATA = b"D"
 _LARGEST = 2**63
 
@@ -73,6 +77,7 @@ class Data(NamedTuple):
     number: int
     redelivered: bool
     id: str
+    carried: Carried
     payload: bytes
 
 
@@ -99,10 +104,10 @@ def bye() -> bytes:
     return orjson.dumps({"type": "bye"})
 
 
-def data(number: int, ident: str, payload: bytes, *, redelivered: bool) -> bytes:
+def data(number: int, ident: str, payload: bytes, *, redelivered: bool, carried: Carried = NOTHING) -> bytes:
     """DATA, as binary. `redelivered`: it may have been delivered before."""
-    name = ident.encode()
-    return b"".join((_HEAD.pack(_DATA, number, redelivered, len(name)), name, payload))
+    name, along = ident.encode(), _written(carried)
+    return b"".join((_HEAD.pack(_DATA, number, redelivered, len(name), len(along)), name, along, payload))
 
 
 def parse(payload: bytes, *, text: bool) -> Frame:
@@ -113,14 +118,39 @@ def parse(payload: bytes, *, text: bool) -> Frame:
 def _read_data(frame: bytes) -> Data:
     if len(frame) < _HEAD.size:
         raise Malformed("a binary frame that is shorter than the head of a message")
-    kind, number, redelivered, length = _HEAD.unpack_from(frame)
-    end = _HEAD.size + length
+    kind, number, redelivered, length, along = _HEAD.unpack_from(frame)
+    named = _HEAD.size + length
+    end = named + along
     if kind != _DATA or length > NAME_LIMIT_BYTES or end > len(frame):
         raise Malformed("a binary frame that is no message")
     try:
-        return Data(number, redelivered, frame[_HEAD.size : end].decode(), frame[end:])
+        return Data(number, redelivered, frame[_HEAD.size : named].decode(), _read(frame[named:end]), frame[end:])
     except UnicodeDecodeError:
         raise Malformed("a message whose id is not UTF-8") from None
+
+
+def _written(carried: Carried) -> bytes:
+    if carried == NOTHING:
+        return b""
+    found: dict[str, Any] = {"time": carried.time_ms, "trace": carried.traceparent}
+    if carried.key is not None and len(carried.key) * 6 <= _CARRIED_LIMIT_BYTES:  # as JSON a byte takes six at most
+        found["key"] = carried.key.decode("latin-1")
+    return orjson.dumps(found)
+
+
+def _read(along: bytes) -> Carried:
+    if not along:
+        return NOTHING
+    try:
+        found: Any = orjson.loads(along)
+        key = found.get("key")
+        return Carried(
+            None if key is None else key.encode("latin-1"),
+            time_ms_of(b"%d" % found.get("time", 0)),
+            trace_of(found.get("trace", "").encode()),
+        )
+    except (ValueError, TypeError, AttributeError):
+        raise Malformed("a message that carries what cannot be read") from None
 
 
 def _control(text: bytes) -> Frame:

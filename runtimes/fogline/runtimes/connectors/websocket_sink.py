@@ -187,7 +187,9 @@ class WebSocketSink(Sink):
                 break
             under_way.append(waiting.popleft())
             self._under_way_bytes += size
-            link.send(data(number, _short(item.id), item.payload, redelivered=number <= self._sent_through), text=False)
+            again = number <= self._sent_through
+            frame = data(number, _short(item.id), item.payload, redelivered=again, carried=item.carried)
+            link.send(frame, text=False)
             self._sent_through = max(self._sent_through, number)
         link.flush()
 

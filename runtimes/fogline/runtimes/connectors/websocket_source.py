@@ -27,7 +27,7 @@ from fogline.runtimes.connectors.websocket_frames import (
 )
 from fogline.runtimes.connectors.websocket_peers import Listener, Reach
 from fogline.runtimes.errors import NotConnected, Superseded
-from fogline.runtimes.message import Message, content_id
+from fogline.runtimes.message import Message, content_id, just_read
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import EndpointSpec
 
@@ -147,7 +147,8 @@ class WebSocketSource(Source):
     def on_message(self, connection: Connection, payload: bytes, text: bool) -> None:
         writer = self._writers[self._numbers[connection]]
         if not connection.link:
-            self._arrive(Message(payload, self._foreign_id(payload), writer.number, False, None, time.monotonic()))
+            ident, now = self._foreign_id(payload), time.monotonic()
+            self._arrive(Message(payload, ident, writer.number, False, None, now, just_read()))
             return
         try:
             self._follow(writer, parse(payload, text=text))
@@ -207,8 +208,9 @@ class WebSocketSource(Source):
             raise Malformed("more than it was allowed to")
         writer.next += 1
         if not self._stopped:
-            number, redelivered, ident, payload = frame
-            self._arrive(Message(payload, ident, writer.number, redelivered, number, time.monotonic()))
+            number, redelivered, ident, carried, payload = frame
+            known = carried if carried.time_ms else carried._replace(time_ms=just_read().time_ms)
+            self._arrive(Message(payload, ident, writer.number, redelivered, number, time.monotonic(), known))
 
     def _remember(self, writer: _Writer) -> None:
         if writer.epoch is not None:

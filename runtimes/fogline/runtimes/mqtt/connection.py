@@ -135,14 +135,14 @@ class Connection:
     # What is to be written: each only queues -------------------------------------------------------
 
     def publish(
-        self, publisher: Publisher, records: Iterable[tuple[str, bytes]], open_mids: Container[int]
+        self, publisher: Publisher, records: Iterable[tuple[bytes, bytes]], open_mids: Container[int]
     ) -> list[int]:
-        """Queue one PUBLISH for each (id, payload); returns the packet ids, none of which is in `open_mids`."""
+        """Queue one PUBLISH for each (properties, payload); returns the packet ids, none of which is in `open_mids`."""
         mids, packed = list[int](), list[bytes]()
-        for ident, payload in records:
+        for properties, payload in records:
             mid = self._free_mid(open_mids)
             mids.append(mid)
-            packed.append(publisher.packet(mid, ident, payload))
+            packed.append(publisher.packet(mid, properties, payload))
         self._queue(packed)
         return mids
 

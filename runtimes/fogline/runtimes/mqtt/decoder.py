@@ -192,6 +192,7 @@ _RARE: dict[int, Callable[[bytes, bool], Packet]] = {
 
 _RECEIVE_MAXIMUM = 0x21
 _SERVER_KEEP_ALIVE = 0x13
+_SUBSCRIPTION, _USER_PROPERTY = 0x0B, 0x26
 _NUMBERS = {
     **dict.fromkeys((0x01, 0x17, 0x19, 0x24, 0x25, 0x28, 0x29, 0x2A), 1),
     **dict.fromkeys((0x13, 0x21, 0x22, 0x23), 2),
@@ -224,18 +225,41 @@ def _properties(body: bytes, at: int) -> dict[int, int]:
     return found
 
 
-def user_property(properties: bytes, mark: bytes) -> str:
+def user_property(properties: bytes, mark: bytes) -> bytes:
     """The value of the first user property that begins with `mark`; empty without one.
 
     Found by its mark: a foreign property that happens to contain that would only give an odd value.
     """
     at = properties.find(mark)
     if at < 0:
-        return ""
+        return b""
     start = at + len(mark) + 2
-    if start > len(properties):
-        raise Malformed("a user property without value")
-    return _text(properties[start : start + (properties[start - 2] << 8 | properties[start - 1])])
+    return properties[start : start + int.from_bytes(properties[start - 2 : start], "big")]
+
+
+def user_properties(properties: bytes) -> list[tuple[str, str]]:
+    """Name and value of each user property, in order, up to the first byte that makes no sense."""
+    found, place = list[tuple[str, str]](), 0
+    while place < len(properties):
+        kind = properties[place]
+        place += 1
+        if kind in _NUMBERS:
+            place += _NUMBERS[kind]
+        elif kind == _SUBSCRIPTION:
+            while place < len(properties) and properties[place] & 0x80:
+                place += 1
+            place += 1
+        elif kind in _TEXTS:
+            texts = list[str]()
+            for _ in range(_TEXTS[kind]):
+                size = int.from_bytes(properties[place : place + 2], "big")
+                texts.append(properties[place + 2 : place + 2 + size].decode(errors="replace"))
+                place += 2 + size
+            if kind == _USER_PROPERTY and place <= len(properties):
+                found.append((texts[0], texts[1]))
+        else:
+            break
+    return found
 
 
 def _length(buffer: bytes, at: int, end: int) -> tuple[int, int]:

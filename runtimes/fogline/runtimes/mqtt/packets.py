@@ -63,19 +63,19 @@ class Connect:
 
 
 class Publisher:
-    """Packs PUBLISH, QoS 1, for one topic; on version 5 with one user property."""
+    """Packs PUBLISH, QoS 1, for one topic; on version 5 with properties."""
 
-    def __init__(self, topic: str, version: int, name: str) -> None:
-        self.topic, self.name = topic, name
+    def __init__(self, topic: str, version: int) -> None:
+        self.topic = topic
         self._topic = text(topic)
-        self._mark = user_property_mark(name) if version == V5 else b""
+        self._v5 = version == V5
 
-    def packet(self, mid: int, value: str, payload: bytes) -> bytes:
-        """`value` is that of the user property; `mid` (1 to 65535) comes back in the PUBACK."""
+    def packet(self, mid: int, properties: bytes, payload: bytes) -> bytes:
+        """`properties` stand in the packet as they are, and on 3.1.1 nowhere; `mid` (1 to 65535) comes back in the
+        PUBACK."""
         head = self._topic + mid.to_bytes(2, "big")
-        if self._mark:
-            encoded = value.encode()
-            head += _sized(self._mark + len(encoded).to_bytes(2, "big") + encoded)
+        if self._v5:
+            head += variable_length(len(properties)) + properties
         return b"\x32" + variable_length(len(head) + len(payload)) + head + payload
 
 
@@ -89,6 +89,11 @@ def subscribe(mid: int, topic: str, version: int) -> bytes:
     options = 1 | (_NO_OLD_VALUES if version == V5 else 0)
     properties = b"\0" if version == V5 else b""
     return _packet(0x82, mid.to_bytes(2, "big") + properties + text(topic) + bytes((options,)))
+
+
+def packed_property(name: str, value: str) -> bytes:
+    """One user property as it stands among the properties of a packet."""
+    return _USER_PROPERTY + text(name) + text(value)
 
 
 def unsubscribe(mid: int, topic: str, version: int) -> bytes:
