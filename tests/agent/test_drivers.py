@@ -86,7 +86,7 @@ async def started(driver: Driver, path: Path) -> AsyncIterator[Handle]:
         yield handle
     finally:
         handle.kill()
-        await asyncio.wait_for(handle.wait(), 10)
+        await asyncio.wait_for(handle.wait(), 30)
         handle.close()
 
 
@@ -107,7 +107,7 @@ async def starts_and_is_killed(subject: Subject, path: Path) -> None:
 async def terminates(subject: Subject, path: Path) -> None:
     async with started(subject.stays(), path) as handle:
         handle.terminate()
-        assert await asyncio.wait_for(handle.wait(), 10) == Exit(signal=signal.SIGTERM)
+        assert await asyncio.wait_for(handle.wait(), 30) == Exit(signal=signal.SIGTERM)
 
 
 async def ignored_terminate_leaves_kill(subject: Subject, path: Path) -> None:
@@ -124,7 +124,7 @@ async def ignored_terminate_leaves_kill(subject: Subject, path: Path) -> None:
 async def tells_the_exit_code(subject: Subject, path: Path) -> None:
     for code in (0, 64, 3):
         async with started(subject.ends_with(code), path / str(code)) as handle:
-            assert await asyncio.wait_for(handle.wait(), 10) == Exit(code)
+            assert await asyncio.wait_for(handle.wait(), 30) == Exit(code)
             handle.terminate()
             handle.kill()
 
@@ -217,7 +217,7 @@ def test_killing_the_stage_is_noted_by_its_shim(tmp_path: Path) -> None:
     async def scene() -> None:
         async with started(script(STAYS), tmp_path / "w") as handle:
             os.kill(handle.pid, signal.SIGKILL)
-            assert await asyncio.wait_for(handle.wait(), 10) == Exit(signal=signal.SIGKILL)
+            assert await asyncio.wait_for(handle.wait(), 30) == Exit(signal=signal.SIGKILL)
             noted = json.loads((tmp_path / "w" / "exit.json").read_text())
             assert noted["signal"] == signal.SIGKILL
             assert noted["at"] > 0
@@ -239,7 +239,7 @@ def test_killing_the_shim_leaves_the_stage_watched_and_adoptable(tmp_path: Path)
             assert again is not None
             assert again.pid == handle.pid
             handle.kill()
-            assert await asyncio.wait_for(handle.wait(), 10) == Exit(), "nobody saw how it ended"
+            assert await asyncio.wait_for(handle.wait(), 30) == Exit(), "nobody saw how it ended"
             assert await asyncio.wait_for(again.wait(), 10) == Exit()
             again.close()
 

@@ -230,3 +230,30 @@ def test_topic_and_headers_are_told_when_they_are_asked_for(kit: Kit) -> None:
     assert about is not None
     assert about.topic == kit.topic
     assert dict(about.headers).get("fogline-id", "id-0") == "id-0"
+
+
+def test_empty_and_binary_payloads_pass_as_they_are(kit: Kit) -> None:
+    source, sink = bound(kit), opened(kit)
+    sent = [b"", bytes(range(256)), b"\r\n\0\n"] if kit.any_bytes else [b'"\\u0000"', b'"\xc3\xa9"']
+    receipt = sink.send(items(*sent))
+    messages = taken(source, len(sent))
+    assert [message.payload for message in messages] == sent
+    source.ack(messages)
+    confirmed(kit, receipt)
+
+
+def test_batches_of_any_size_keep_their_order(kit: Kit) -> None:
+    source, sink = bound(kit), opened(kit)
+    sizes = [1, 2, WINDOW, 3, 5 * WINDOW, 1]
+    receipts, found, number = [], list[bytes](), 0
+    for size in sizes:
+        receipts.append(sink.send(items(*numbers(number, number + size))))
+        number += size
+    while len(found) < number:
+        messages = taken(source, min(WINDOW, number - len(found)))
+        assert messages, f"{len(found)} of {number} came"
+        source.ack(messages)
+        found += [message.payload for message in messages]
+    assert found == numbers(0, number)
+    for receipt in receipts:
+        confirmed(kit, receipt)

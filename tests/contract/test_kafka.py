@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from fogline.runtimes.connectors import kafka as connector
@@ -202,3 +203,18 @@ def test_records_sent_while_the_broker_is_away_arrive_once_and_in_order(tmp_path
         bench.until(lambda: sink.connected and source.connected, "both are back")
         assert [json.loads(message.value() or b"") for message in bench.read(200)] == list(range(200))
         bench.close()
+
+
+def test_records_that_the_broker_deleted_before_they_were_read_are_told(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.make(1)
+    bench.publish(numbers(0, 10))
+    source = bench.reading()
+    source.ack(taken(source, count=10, ack=False)[:3])
+    source.close()
+    admin = AdminClient({"bootstrap.servers": bench.server.server})
+    place = TopicPartition(bench.topic, 0, 6)
+    admin.delete_records([place])[place].result(DEADLINE_S)
+    assert [message.payload for message in taken(bench.reading(), count=4)] == numbers(6, 10)
+    assert f"3 records of {bench.topic}, partition 0, were deleted by the broker before they were read" in caplog.text

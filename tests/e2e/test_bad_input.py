@@ -12,6 +12,7 @@ import pytest
 
 from support.cluster import BIN, Cluster, write_code, write_json
 from support.documents import a_queue, a_stage
+from support.kafka import Kafka
 from support.mosquitto import Mosquitto, free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.broker, pytest.mark.timeout(120)]
@@ -75,6 +76,35 @@ def _containers(document: dict[str, Any], folder: Path) -> None:
     document["containerized"] = True
 
 
+def _unknown_host(document: dict[str, Any], folder: Path) -> None:
+    document["queues"]["q1"]["props"]["server"] = "no-such-host.invalid"
+
+
+def _tls_to_a_plain_port(document: dict[str, Any], folder: Path) -> None:
+    document["queues"]["q1"]["props"]["tls"] = {}
+
+
+def _qos_2(document: dict[str, Any], folder: Path) -> None:
+    document["queues"]["q1"]["props"]["qos"] = 2
+
+
+def _unknown_option(document: dict[str, Any], folder: Path) -> None:
+    document["queues"]["q1"]["props"]["topik"] = "bad/1"
+
+
+def _written_wildcard(document: dict[str, Any], folder: Path) -> None:
+    document["queues"]["q3"]["props"]["topic"] = "bad/+"
+
+
+def _exactly_once_without_kafka(document: dict[str, Any], folder: Path) -> None:
+    document["queues"]["q3"]["guarantee"] = "exactly-once"
+
+
+def _pinned_each(document: dict[str, Any], folder: Path) -> None:
+    document["pipeline"]["a"] |= {"infra": "edge_node", "replicas": "each"}
+    document["infra"] = {"edge_node": {}}
+
+
 CASES: list[tuple[Change, int, tuple[str, ...]]] = [
     (_unknown_key, 2, ("/pipeline/a/contraints", "constraints")),
     (_unknown_stage, 2, ("/pipeline/a/queues/output", "bb")),
@@ -89,6 +119,13 @@ CASES: list[tuple[Change, int, tuple[str, ...]]] = [
         5,
         ("the secret 'plant-broker' is not on this node: write it to", "secrets/plant-broker", "mode 0600"),
     ),
+    (_unknown_host, 5, ("no-such-host.invalid", "segment a")),
+    (_tls_to_a_plain_port, 5, ("segment a", "the TLS handshake failed")),
+    (_qos_2, 2, ("/queues/q1/props/qos", "QoS 2", "use 1")),
+    (_unknown_option, 2, ("'topik' is not an option of connector 'mqtt'; did you mean 'topic'?",)),
+    (_written_wildcard, 2, ("/queues/q3/props/topic", "stage 'b' writes to this topic")),
+    (_exactly_once_without_kafka, 2, ("/queues/q3/guarantee", "'mqtt' has no transactions")),
+    (_pinned_each, 2, ("/pipeline/a/replicas", "'infra' pins 'a' to one")),
     (_unknown_node, 4, ("no node mars has joined; known: edge_node",)),
     (_containers, 2, ("/containerized", "not available yet")),
 ]
@@ -108,6 +145,33 @@ def test_a_bad_document_is_refused_with_a_sentence(
     for row in json.loads(shared_node.coord("nodes", "--output", "json").stdout):
         assert row["assignments"] == 0
     shared_node.coord("delete", "bad", check=False)
+
+
+KAFKA: list[tuple[dict[str, Any], dict[str, Any], int, tuple[str, ...]]] = [
+    ({"server": "127.0.0.1", "port": 1}, {}, 5, ("kafka 127.0.0.1:1: ", "Connection refused")),
+    ({"create": False}, {}, 5, ("topic bad.2: it does not exist", '"create": false keeps it from being made')),
+    ({"username": "edge", "password": {"secret": "none"}}, {}, 5, ("the secret 'none' is not on this node",)),
+    ({"topic": "a/b"}, {}, 2, ("/queues/q2/props/topic", "'a/b' cannot be a topic of Kafka")),
+    ({}, {"guarantee": "exactly-once"}, 4, ("queue q2 cannot be exactly once", "also uses q1")),
+]
+
+
+@pytest.mark.parametrize(("props", "more", "code", "words"), KAFKA, ids=["host", "topic", "login", "name", "exactly"])
+def test_a_bad_queue_of_kafka_is_refused_with_a_sentence(
+    props: dict[str, Any],
+    more: dict[str, Any],
+    code: int,
+    words: tuple[str, ...],
+    tmp_path: Path,
+    broker: Mosquitto,
+    kafka: Kafka,
+    shared_node: Cluster,
+) -> None:
+    def change(document: dict[str, Any], _folder: Path) -> None:
+        place = {"server": "127.0.0.1", "port": kafka.port, "topic": "bad.2"}
+        document["queues"]["q2"] = {"connector": "kafka", "props": place | props} | more
+
+    test_a_bad_document_is_refused_with_a_sentence(change, code, words, tmp_path, broker, shared_node)
 
 
 def test_text_that_is_not_json(tmp_path: Path) -> None:

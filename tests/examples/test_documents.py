@@ -17,6 +17,7 @@ COMBINATIONS = [
     ("pipeline.json", "atomic.json"),
     ("pipeline.json", "local.json"),
     ("pipeline.json", "csv.json"),
+    ("pipeline.json", "kafka.json"),
     ("pipeline.json", "csv.json", "atomic.json", "local.json"),
     ("padl-1.0.yaml",),
 ]

@@ -34,6 +34,8 @@ class Kit:
 
     broker_between = True
     """What is sent is kept, and so confirmed, without its reader."""
+    any_bytes = True
+    """A payload may be anything; else it is one line of text."""
     carries = True
     """Time and trace go with a record."""
     keyed = True
@@ -88,7 +90,7 @@ class PatientSource(FileSource):
 
 
 class FileKit(Kit):
-    carries = keyed = False
+    any_bytes = carries = keyed = False
 
     def __init__(self, poller: Poller, folder: Path) -> None:
         super().__init__(poller)

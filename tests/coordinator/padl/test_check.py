@@ -107,6 +107,12 @@ ERRORS: list[tuple[list[tuple[str, Any]], str, str, str]] = [
         "'mqtt' has no transactions",
         "at-least",
     ),
+    (
+        [("queues/raw/props/password", {"secret": "p"})],
+        "/queues/raw/props/password",
+        "without a login name",
+        "username",
+    ),
     ([("queues/raw/connector", "mqqt")], "/queues/raw/connector", "'mqqt' is not known; did you mean 'mqtt'?", "kafka"),
     ([("queues/raw/connector", "")], "/queues/raw", "queue 'raw' needs a 'connector'", "mqtt"),
     ([(JUDGE + "/framework", "onxx")], "/pipeline/judge/framework", "not known; did you mean 'onnx'?", "sklearn"),

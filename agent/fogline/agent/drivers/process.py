@@ -22,8 +22,8 @@ RUNTIME = (sys.executable, "-m", "fogline.runtimes")
 
 SPAWN_S = 60.0
 """A shim that has not said who it started by then is broken."""
-LAST_WORDS_S = 5.0
-"""How long an ended stage's shim may take to note the exit."""
+LAST_WORDS_S = 20.0
+"""How long an ended stage's shim may take to note the exit: it syncs the note, and a busy disk takes its time."""
 _LOOK_S = 0.005
 
 

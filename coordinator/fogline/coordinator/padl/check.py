@@ -33,6 +33,7 @@ def check(document: Document, broken: Set[str] = frozenset()) -> list[Problem]:
         *(problem for name, stage in document.pipeline.items() for problem in _stage(name, stage)),
         *(problem for name, queue in document.queues.items() for problem in _queue(name, queue)),
         *_topics(document),
+        *_logins(document),
         *_guarantees(document),
         *_metadata(document),
         *template_problems(document),
@@ -151,6 +152,14 @@ def _topics(document: Document) -> Iterator[Problem]:
             message = f"queues {quoted(first[address])} and {quoted(name)} are the same topic of the same broker"
             yield warning(place, message, "what is written to one is read from the other; one queue is enough")
         first.setdefault(address, name)
+
+
+def _logins(document: Document) -> Iterator[Problem]:
+    for name, queue in document.queues.items():
+        for key in ("password", "mechanism"):
+            if key in queue.props and "username" not in queue.props:
+                message = f"{quoted(key)} says nothing without a login name"
+                yield error(pointer_to("queues", name, "props", key), message, 'add "username": NAME')
 
 
 def _replicas(document: Document) -> Iterator[Problem]:

@@ -76,8 +76,8 @@ def assignment(copy: Copy, want: Want, spec: bytes, revision: int, drain_s: floa
 
 def held(message: agent.Assignment, node: str) -> Held:
     """A wish as the node that holds it tells it. Its depth is not known yet."""
-    segment = message.id.split("/")[1]
-    copy = Copy(message.id, message.spec_digest, node, segment, 0)
+    _, segment, replica, _ = message.id.split("/")
+    copy = Copy(message.id, message.spec_digest, node, segment, 0, each=replica == node)
     wanted = next((each for each, number in _WANTED.items() if number == message.wanted), Wanted.STOPPED)
     return Held(copy, wanted, message.revision, message.incarnation)
 
