@@ -20,6 +20,8 @@ class Kind(StrEnum):
     """SIGKILL to an agent, which is started again at once."""
     STOP_BROKER = "stop-broker"
     """SIGTERM to a broker, which is started again when `for_s` is over."""
+    CUT_LINK = "cut-link"
+    """The network of the node that runs a stage goes away, and comes back when `for_s` is over."""
     KILL_COORDINATOR = "kill-coordinator"
     """SIGKILL to the coordinator, which is started again when `for_s` is over."""
 
@@ -53,6 +55,8 @@ class Wish:
     broker_away_s: float = 0.0
     coordinator_away: tuple[float, float] | None = None
     """From which second to which; not left to chance."""
+    cuts: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Stage -> from which second to which the network of its node is cut; not left to chance."""
 
 
 def seed() -> int:
@@ -80,4 +84,5 @@ def schedule(chosen: int, wish: Wish) -> list[Fault]:
     if wish.coordinator_away is not None:
         from_s, to_s = wish.coordinator_away
         faults.append(Fault(from_s, Kind.KILL_COORDINATOR, "coordinator", to_s - from_s))
+    faults += [Fault(from_s, Kind.CUT_LINK, stage, to_s - from_s) for stage, (from_s, to_s) in wish.cuts.items()]
     return sorted(faults)

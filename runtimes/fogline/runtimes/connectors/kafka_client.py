@@ -204,16 +204,19 @@ def headers_of(item: Item) -> list[tuple[str, str | bytes | None]]:
 def carried_by(fetched: Fetched) -> tuple[str, Carried]:
     """The id of a record, and what it carries: from its headers, else from its place and time."""
     if not fetched.headers:  # of a foreign record, which is the common case where it is much
-        ident = f"{fetched.topic}/{fetched.partition}/{fetched.offset}"
-        return ident, Carried(fetched.key, fetched.time_ms)
+        return _place_id(fetched), Carried(fetched.key, fetched.time_ms)
     found = {name: value for name, value in fetched.headers if name in _OURS}
     ident = found.get(ID_PROPERTY)
     time_ms = found.get(TIME_PROPERTY, b"")
     return (
-        ident.decode(errors="replace") if ident else f"{fetched.topic}/{fetched.partition}/{fetched.offset}",
+        ident.decode(errors="replace") if ident else _place_id(fetched),
         Carried(
             fetched.key,
             int(time_ms) if time_ms.isdigit() else fetched.time_ms,
             found.get(TRACE_PROPERTY, b"").decode(errors="replace"),
         ),
     )
+
+
+def _place_id(fetched: Fetched) -> str:
+    return f"{fetched.topic}/{fetched.partition}/{fetched.offset}"
