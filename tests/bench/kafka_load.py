@@ -38,10 +38,14 @@ class Records:
         for n in range(self.count):
             yield b'{"n":%d,"site":"plant %d, cell %d, camera A",%s' % (n, n % 7, n % 100, rests[n % len(rests)])
 
+    def expected(self, number: int) -> dict[str, Any]:
+        """Features and answer of a record."""
+        return self._expected[number % len(self._expected)]
+
     def is_judged(self, payload: bytes) -> bool:
         """Whether it is one of these records with the model's answer."""
         record = orjson.loads(payload)
-        wanted = self._expected[record["n"] % len(self._expected)]
+        wanted = self.expected(record["n"])
         return all(record[key] == wanted[key] for key in ("features", "score"))
 
 

@@ -37,7 +37,7 @@ def python_of(name: str) -> Path:
         print(f"bench: installing {name} into {folder}", file=sys.stderr)
         _run(name, sys.executable, "-m", "venv", "--clear", str(folder))
         quiet = ("--disable-pip-version-check", "--quiet")
-        _run(name, str(python), "-m", "pip", *quiet, "install", *wanted.split())
+        _run(name, str(python), "-m", "pip", *quiet, "install", *wanted.splitlines())
         stamp.write_text(wanted)
     return python
 
