@@ -41,7 +41,7 @@ KILLS = Wish(
     broker_away_s=0.5,
     coordinator_away=(10.0, 40.0),
 )
-MIXED = Wish(from_s=2.0, to_s=48.0, stage_kills={"b": 20}, broker_stops={"broker": 1, "kafka": 1}, broker_away_s=0.5)
+MIXED = Wish(from_s=2.0, to_s=40.0, stage_kills={"b": 20}, broker_stops={"broker": 1, "kafka": 1}, broker_away_s=0.5)
 EXACT = Wish(from_s=2.0, to_s=48.0, stage_kills={"a": 20})
 CUT = Wish(from_s=2.0, to_s=48.0, cuts={severed.STAGE: (10.0, 40.0)})
 
