@@ -14,12 +14,13 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import fleet, hop, memory, mqtt, ready
+from bench import fleet, hop, kafka, memory, mqtt, ready
 from bench.rows import Row, as_json, table, unmeasured
 from bench.size import FULL, QUICK, Size
 
 GROUPS: dict[str, Callable[[Path, Size], list[Row]]] = {
     "mqtt": mqtt.rows,
+    "kafka": kafka.rows,
     "hop": hop.rows,
     "agent": memory.agent_rows,
     "segment": memory.segment_rows,

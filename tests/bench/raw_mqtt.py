@@ -36,8 +36,10 @@ class RawClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.sendall(b"\xe0\x00")
-        self._socket.close()
+        try:
+            self._socket.sendall(b"\xe0\x00")
+        finally:
+            self._socket.close()
 
     def subscribe(self, topic: str) -> None:
         """QoS 1, before anything can come; returns when the broker has confirmed."""

@@ -58,6 +58,11 @@ def compared(
     return Row(name, ours, unit, against, theirs, ratio, budget)
 
 
+def not_compared(name: str, ours: float, unit: str, against: str, budget: str | None = None) -> Row:
+    """Ours, where the peer could not be measured: `against` says why."""
+    return Row(name, ours, unit, against, budget=budget)
+
+
 def unmeasured(name: str) -> Row:
     """A group of rows that failed."""
     return Row(name, None, "")
@@ -99,8 +104,17 @@ def _cells(row: Row) -> tuple[str, ...]:
     theirs = "" if row.theirs is None else f"{_short(row.theirs)} {row.unit}"
     ratio = "" if row.ratio is None else f"{_short(row.ratio)}x"
     verdict: dict[Any, str] = {None: "", True: "holds", False: "DOES NOT HOLD"}
+    missing = row.against is not None and row.theirs is None
     ours = f"{_short(row.ours)} {row.unit}"
-    return (row.name, ours, row.against or "", theirs, ratio, row.budget or "", verdict[row.holds])
+    return (
+        row.name,
+        ours,
+        row.against or "",
+        theirs,
+        ratio,
+        row.budget or "",
+        "NOT COMPARED" if missing else verdict[row.holds],
+    )
 
 
 def _short(value: float) -> str:

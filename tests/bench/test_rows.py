@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench
-from bench.rows import Row, as_json, compared, measured, percentile, table, unmeasured
+from bench.rows import Row, as_json, compared, measured, not_compared, percentile, table, unmeasured
 from bench.size import Size
 
 
@@ -66,12 +66,14 @@ def test_the_table_marks_what_does_not_hold_and_what_was_not_measured() -> None:
     rows = [
         compared("stage", "records/s", "naive", [(10_000.0, 500.0)], ">= 15x"),
         measured("agent", 50.25, "MB", "<= 48 MB"),
+        not_compared("stage", 10_000.0, "records/s", "bytewax: not installed", ">= 1.2x"),
         unmeasured("fleet"),
     ]
     lines = [" ".join(line.split()) for line in table(rows).splitlines()[2:]]
     assert lines == [
         "stage 10,000 records/s naive 500 records/s 20x >= 15x holds",
         "agent 50.2 MB <= 48 MB DOES NOT HOLD",
+        "stage 10,000 records/s bytewax: not installed >= 1.2x NOT COMPARED",
         "fleet NOT MEASURED",
     ]
 
@@ -95,4 +97,4 @@ def test_only_a_row_that_could_not_be_measured_fails(
 
 def test_a_group_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["--rows", "hop,speed"]) == 2
-    assert "'speed'; there are mqtt, hop," in capsys.readouterr().err
+    assert "'speed'; there are mqtt, kafka, hop," in capsys.readouterr().err

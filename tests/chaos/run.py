@@ -10,13 +10,17 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from support.cluster import Cluster, cluster
+from support.kafka import Kafka
+from support.link import Link
 from support.mosquitto import QUIET, Mosquitto
-from support.results import letters, pipelines
+from support.results import letters, pipelines, severed
 from support.results.faults import SEED_VARIABLE, Wish, schedule, seed
 from support.results.ledger import Verdict
 from support.results.processes import of_stage
@@ -37,6 +41,9 @@ KILLS = Wish(
     broker_away_s=0.5,
     coordinator_away=(10.0, 40.0),
 )
+MIXED = Wish(from_s=2.0, to_s=40.0, stage_kills={"b": 20}, broker_stops={"broker": 1, "kafka": 1}, broker_away_s=0.5)
+EXACT = Wish(from_s=2.0, to_s=48.0, stage_kills={"a": 20})
+CUT = Wish(from_s=2.0, to_s=48.0, cuts={severed.STAGE: (10.0, 40.0)})
 
 
 @dataclass(frozen=True)
@@ -76,43 +83,84 @@ class Row:
 HEADS = ["run", "seed", "outcome", "sent", "sink", "letters", "lost", "wrong", "again", "load/s", "s", "remarks"]
 
 
-def kills(folder: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tuple[Verdict, str]:
+@dataclass(frozen=True)
+class Scene:
+    """What a run is carried out in."""
+
+    folder: Path
+    fleet: Cluster
+    brokers: Mapping[str, Mosquitto | Kafka]
+    seed: int
+    link: Link | None = None
+    """The network of one node, where that can be cut."""
+
+    @property
+    def port(self) -> int:
+        """Of the MQTT broker."""
+        return self.brokers["broker"].port
+
+
+def kills(scene: Scene) -> tuple[Verdict, str]:
     """100 000 records at 2 000/s through three stages joined by queues; everything is killed meanwhile."""
-    return _killed(pipelines.three_stages(folder, broker.port), fleet, broker, chosen)
+    return _through(scene, pipelines.three_stages(scene.folder, scene.port), KILLS)
 
 
-def linked(folder: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tuple[Verdict, str]:
+def linked(scene: Scene) -> tuple[Verdict, str]:
     """The same through automatic queues."""
-    return _killed(pipelines.three_linked(folder, broker.port), fleet, broker, chosen)
+    return _through(scene, pipelines.three_linked(scene.folder, scene.port), KILLS)
 
 
-def websocket(folder: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tuple[Verdict, str]:
+def websocket(scene: Scene) -> tuple[Verdict, str]:
     """The same through acknowledged links."""
-    return _killed(pipelines.three_by_websocket(folder, broker.port), fleet, broker, chosen)
+    return _through(scene, pipelines.three_by_websocket(scene.folder, scene.port), KILLS)
 
 
-def _killed(document: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tuple[Verdict, str]:
-    fleet.coord("submit", str(document))
+def mixed(scene: Scene) -> tuple[Verdict, str]:
+    """The same over two queues of MQTT and two of Kafka; the stage between them is killed, both brokers go down."""
+    document = pipelines.mixed(scene.folder, scene.port, scene.brokers["kafka"].port)
+    return _through(scene, document, MIXED, leaves=Queue("kafka", "numbered.4"))
+
+
+def exact(scene: Scene) -> tuple[Verdict, str]:
+    """The same through one stage from Kafka to Kafka exactly once, which is killed: nothing comes twice."""
+    document = pipelines.exact(scene.folder, scene.brokers["kafka"].port)
+    ends = {"enters": Queue("kafka", "numbered.1"), "leaves": Queue("kafka", "numbered.2")}
+    verdict, more = _through(scene, document, EXACT, stages="a", telling=False, **ends)
+    assert verdict.duplicates == 0, f"{verdict.duplicates} records came twice; {verdict}"
+    return verdict, more
+
+
+def cut(scene: Scene) -> tuple[Verdict, str]:
+    """The same as `kills`, but that the network of the middle stage's node is cut for half a minute."""
+    assert scene.link is not None
+    document = severed.reached_at(pipelines.three_stages(scene.folder, scene.port), scene.link.here)
+    return _through(scene, document, CUT, links={severed.STAGE: scene.link})
+
+
+def _through(scene: Scene, document: Path, wish: Wish, **other: Any) -> tuple[Verdict, str]:
+    """Deploy, and run the long trial with the faults of this wish; `other` differs from three stages over MQTT."""
+    scene.fleet.coord("submit", str(document))
+    stages = other.get("stages", pipelines.STAGES)
+    usual = {"stages": stages, "enters": ENTERS, "leaves": Queue("broker", "numbered/4")}
     trial = Trial(
         pipelines.ID,
-        pipelines.STAGES,
-        ENTERS,
-        Queue("broker", "numbered/4"),
         records=100_000,
         rate=2_000.0,
         make=pipelines.payload,
-        expect=pipelines.through(pipelines.STAGES),
-        faults=schedule(chosen, KILLS),
+        expect=pipelines.through(stages),
+        faults=schedule(scene.seed, wish),
         settle_s=400.0,
+        **usual | other,
     )
-    verdict = trial.run(fleet, {"broker": broker})
+    verdict = trial.run(scene.fleet, scene.brokers)
     worst = max((outcome.took_s for outcome in verdict.history.faults), default=0.0)
     return verdict, f"{len(verdict.history.faults)} faults, slowest back after {worst:.1f} s"
 
 
-def malformed(folder: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tuple[Verdict, str]:
+def malformed(scene: Scene) -> tuple[Verdict, str]:
     """10 000 malformed records among 10 000 good ones."""
-    fleet.coord("submit", str(pipelines.one_stage(folder, (broker.port, broker.port))))
+    fleet, folder = scene.fleet, scene.folder
+    fleet.coord("submit", str(pipelines.one_stage(folder, (scene.port, scene.port))))
     before = of_stage(fleet.folder, "a")
     assert before is not None
     peak_bytes = before.peak_bytes()
@@ -128,16 +176,17 @@ def malformed(folder: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> t
         letters=letters.payloads_of_node(fleet, "edge_node", pipelines.ID),
         settle_s=400.0,
     )
-    verdict = trial.run(fleet, {"broker": broker})
+    verdict = trial.run(fleet, scene.brokers)
     assert of_stage(fleet.folder, "a") == before, "it did not go on in the same process"
     more_bytes = before.peak_bytes() - peak_bytes
     assert more_bytes <= MORE_BYTES, f"memory grew by {more_bytes / 2**20:.0f} MiB"
     return verdict, f"same process, memory + {more_bytes / 2**20:.1f} MiB"
 
 
-def deadly(folder: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tuple[Verdict, str]:
+def deadly(scene: Scene) -> tuple[Verdict, str]:
     """One record in a thousand kills the process."""
-    fleet.coord("submit", str(pipelines.one_stage(folder, (broker.port, broker.port), work=pipelines.DEADLY)))
+    fleet, folder = scene.fleet, scene.folder
+    fleet.coord("submit", str(pipelines.one_stage(folder, (scene.port, scene.port), work=pipelines.DEADLY)))
     trial = Trial(
         pipelines.ID,
         "a",
@@ -152,19 +201,19 @@ def deadly(folder: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tupl
         crashes=100,
         settle_s=600.0,
     )
-    verdict = trial.run(fleet, {"broker": broker})
+    verdict = trial.run(fleet, scene.brokers)
     return verdict, f"{fleet.stage(pipelines.ID, 'a')['restarts']} restarts"
 
 
-def slow(folder: Path, fleet: Cluster, broker: Mosquitto, chosen: int) -> tuple[Verdict, str]:
+def slow(scene: Scene) -> tuple[Verdict, str]:
     """The last stage does a tenth of the rate."""
-    stage = SlowStage(folder, fleet, broker.port, "time.sleep(0.005)")
-    verdict = stage.trial(records=40_000, rate=2_000.0).run(fleet, {"broker": broker})
+    stage = SlowStage(scene.folder, scene.fleet, scene.port, "time.sleep(0.005)")
+    verdict = stage.trial(records=40_000, rate=2_000.0).run(scene.fleet, scene.brokers)
     assert not (broken := stage.broken(verdict)), "; ".join(broken)
     return verdict, f"at most {stage.most_in_flight} in flight, {stage.peak_bytes / 2**20:.1f} MiB"
 
 
-Run = Callable[[Path, Cluster, Mosquitto, int], tuple[Verdict, str]]
+Run = Callable[[Scene], tuple[Verdict, str]]
 RUNS: dict[str, tuple[Run, tuple[str, ...]]] = {
     "kills": (kills, pipelines.NODES),
     "linked": (linked, pipelines.NODES),
@@ -172,7 +221,27 @@ RUNS: dict[str, tuple[Run, tuple[str, ...]]] = {
     "malformed": (malformed, ("edge_node",)),
     "deadly": (deadly, ("edge_node",)),
     "slow": (slow, ("edge_node",)),
+    "mixed": (mixed, pipelines.NODES),
+    "exact": (exact, ("edge_node",)),
+    "cut": (cut, pipelines.NODES),
 }
+WITH_KAFKA = {"mixed", "exact"}
+
+
+@contextmanager
+def _scene(name: str, folder: Path, nodes: tuple[str, ...], chosen: int) -> Iterator[Scene]:
+    """The brokers and nodes of a run. Without what a cut needs the run fails, and says what that is."""
+    if name == "cut":
+        with severed.node(folder, *nodes) as (link, broker, fleet):
+            yield Scene(folder, fleet, {"broker": broker}, chosen, link)
+        return
+    with ExitStack() as stack:
+        brokers: dict[str, Mosquitto | Kafka] = {}
+        brokers["broker"] = stack.enter_context(Mosquitto(folder / "broker", extra=QUIET))
+        if name in WITH_KAFKA:
+            brokers["kafka"] = stack.enter_context(Kafka(folder / "kafka"))
+        fleet = stack.enter_context(cluster(folder / "cluster", *nodes))
+        yield Scene(folder, fleet, brokers, chosen)
 
 
 def carry_out(name: str, chosen: int) -> Row:
@@ -181,8 +250,8 @@ def carry_out(name: str, chosen: int) -> Row:
     folder = Path(tempfile.mkdtemp(prefix=f"fogline-chaos-{name}-"))
     began = time.monotonic()
     try:
-        with Mosquitto(folder / "broker", extra=QUIET) as broker, cluster(folder / "cluster", *nodes) as fleet:
-            verdict, more = run(folder, fleet, broker, chosen)
+        with _scene(name, folder, nodes, chosen) as scene:
+            verdict, more = run(scene)
     except Exception as error:  # noqa: BLE001 - one run that breaks must not hide the others
         return Row(name, chosen, None, time.monotonic() - began, failure=f"{_short(error)}; see {folder}")
     print(verdict, flush=True)

@@ -96,12 +96,15 @@ def test_drops_that_are_counted_are_not_lost_and_one_more_is() -> None:
 
 
 def test_a_seed_repeats_its_faults_and_another_does_not() -> None:
-    wish = Wish(2.0, 50.0, {"a": 7, "b": 7}, ("n1", "n2"), 10, {"broker": 2}, 1.0, (10.0, 40.0))
+    wish = Wish(
+        2.0, 50.0, {"a": 7, "b": 7}, ("n1", "n2"), 10, {"broker": 2}, 1.0, (10.0, 40.0), cuts={"b": (20.0, 25.0)}
+    )
     faults = schedule(1, wish)
     assert faults == schedule(1, wish)
     assert faults != schedule(2, wish)
     assert faults == sorted(faults)
     counted = [sum(fault.kind is kind for fault in faults) for kind in Kind]
-    assert counted == [14, 10, 2, 1]
+    assert counted == [14, 10, 2, 1, 1]
     assert all(2.0 <= fault.at_s <= 50.0 for fault in faults)
     assert Fault(10.0, Kind.KILL_COORDINATOR, "coordinator", 30.0) in faults
+    assert Fault(20.0, Kind.CUT_LINK, "b", 5.0) in faults

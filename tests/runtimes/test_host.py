@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fogline.runtimes.host import COLLECT_AFTER
 from fogline.runtimes.spec import Exit, OnErrorSpec, SegmentSpec, digest
 from support.mosquitto import Mosquitto, free_port
 from support.mqtt_peer import Peer
@@ -73,6 +74,25 @@ def test_three_stages_from_a_spec_to_the_exit(tmp_path: Path, broker: Mosquitto)
         assert process.wait() == Exit.DONE
         assert not (process.folder / "control.sock").exists()
         assert re.search(r"^\d{4}-\d\d-\d\dT[\d:.]+Z INFO p/a/0/a ready$", process.log(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("code", "threshold"),
+    [("import gc", COLLECT_AFTER), ("import gc\ngc.set_threshold(123)", 123)],
+    ids=["raised", "set by user code"],
+)
+def test_garbage_is_collected_rarely_unless_user_code_says_how_often(
+    code: str, threshold: int, tmp_path: Path, broker: Mosquitto
+) -> None:
+    stage = write_code(tmp_path / "code", f"{code}\ndef handler(data): return {{'n': gc.get_threshold()[0]}}")
+    sources, sinks = (mqtt_end("in", "a", broker.port),), (mqtt_end("out", "a", broker.port),)
+    spec = segment(code_stage("a", stage, "in", "out"), sources=sources, sinks=sinks)
+    with RunningSegment(spec, tmp_path / "w") as process, Peer(broker.port) as peer:
+        peer.subscribe("t/out")
+        process.until("ready")
+        peer.publish("t/in", b"0")
+        peer.until(1)
+        assert ns(peer) == [threshold]
 
 
 def test_killed_in_mid_stream_it_loses_nothing(tmp_path: Path, broker: Mosquitto) -> None:

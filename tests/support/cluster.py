@@ -22,6 +22,7 @@ from support.mosquitto import free_port
 BIN = Path(sys.executable).parent
 WAIT_S = 30.0
 AGENT = ("fogline-agent",)
+LOOPBACK = "127.0.0.1"
 LAYERS = {"edge_node": "edge", "cloud_1": "fog", "cloud_2": "cloud"}
 
 
@@ -70,13 +71,17 @@ class Process:
 
 
 class Cluster:
-    """One coordinator and any number of agents on loopback."""
+    """One coordinator and any number of agents, on loopback or another address of this machine."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = LOOPBACK) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self.address = f"127.0.0.1:{free_port()}"
+        self.address = f"{host}:{free_port()}"
         self.agents: dict[str, Process] = {}
-        self._serve = ["coord", "serve", "--listen", self.address, "--state-dir", str(folder / "coordinator")]
+        self._consent = () if host == LOOPBACK else ("--insecure",)
+        """What every program must be told that talks to a coordinator elsewhere."""
+        state = ("--state-dir", str(folder / "coordinator"))
+        self._serve = ["coord", "serve", "--listen", self.address, *state, *self._consent]
         self.coordinator = Process("coordinator", folder, *self._serve)
 
     def start_agents(
@@ -90,14 +95,14 @@ class Cluster:
         given = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
         for name in names:
             state = ["--state-dir", str(self.folder / name), "--layer", LAYERS.get(name, "edge")]
-            argv = [*program, "run", "--coordinator", self.address, "--name", name, *state, *given]
+            argv = [*program, "run", "--coordinator", self.address, "--name", name, *state, *given, *self._consent]
             self.agents[name] = Process(name, self.folder, *argv, env=env)
         wait_for(f"{names} connected", lambda: set(names) <= self.connected())
 
     def connected(self) -> set[str]:
         """Names of the connected nodes."""
         try:
-            with connect(self.address) as stub:
+            with connect(self.address, insecure=bool(self._consent)) as stub:
                 nodes = stub.ListNodes(operator.ListNodesRequest(), timeout=WAIT_S).nodes
         except FoglineError:
             assert self.coordinator.running(), self.coordinator.log
@@ -109,7 +114,7 @@ class Cluster:
     ) -> subprocess.CompletedProcess[str]:
         """Run one `coord` command against this coordinator."""
         done = subprocess.run(
-            [str(BIN / "coord"), *arguments],
+            [str(BIN / "coord"), *arguments, *self._consent],
             env={**os.environ, "FOGLINE_COORDINATOR": self.address},
             input=input_,
             capture_output=True,
@@ -147,12 +152,15 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, *agents: str) -> Iterator[Cluster]:
-    """A running cluster, gone afterwards."""
-    folder.mkdir(parents=True, exist_ok=True)
-    running = Cluster(folder)
+def cluster(
+    folder: Path, *agents: str, host: str = LOOPBACK, programs: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> Iterator[Cluster]:
+    """A running cluster, gone afterwards. `programs`: agents that are started by another command."""
+    running = Cluster(folder, host)
     try:
-        running.start_agents(*agents)
+        running.start_agents(*(name for name in agents if name not in programs))
+        for name, program in programs.items():
+            running.start_agents(name, program=program)
         yield running
     finally:
         running.close()

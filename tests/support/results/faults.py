@@ -20,6 +20,8 @@ class Kind(StrEnum):
     """SIGKILL to an agent, which is started again at once."""
     STOP_BROKER = "stop-broker"
     """SIGTERM to a broker, which is started again when `for_s` is over."""
+    CUT_LINK = "cut-link"
+    """The network of the node that runs a stage goes away, and comes back when `for_s` is over."""
     KILL_COORDINATOR = "kill-coordinator"
     """SIGKILL to the coordinator, which is started again when `for_s` is over."""
 
@@ -56,6 +58,8 @@ class Wish:
     kills_apart_s: float = 0.0
     """Between two kills of stages at least. Over an acknowledged link only a writer that lives knows what comes again:
     kill it with its reader, and nobody can tell that the reader was busy."""
+    cuts: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Stage -> from which second to which the network of its node is cut; not left to chance."""
 
 
 def seed() -> int:
@@ -85,6 +89,7 @@ def schedule(chosen: int, wish: Wish) -> list[Fault]:
     if wish.coordinator_away is not None:
         from_s, to_s = wish.coordinator_away
         faults.append(Fault(from_s, Kind.KILL_COORDINATOR, "coordinator", to_s - from_s))
+    faults += [Fault(from_s, Kind.CUT_LINK, stage, to_s - from_s) for stage, (from_s, to_s) in wish.cuts.items()]
     return sorted(faults)
 
 

@@ -7,11 +7,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from support.cluster import Cluster, wait_for
 from support.kafka import Kafka
+from support.link import Link
 from support.mosquitto import Mosquitto
 from support.results.faults import Fault, Kind
 from support.results.ledger import Outcome
@@ -22,6 +23,8 @@ BACK_S = 90.0
 BUSY_S = 15.0
 """How long a kill may wait for its process to have something in hand."""
 REDELIVERY_S = 3.0
+CUT_OFF_S = 1.0
+"""What was under way when a link was cut has arrived, or will not, after so long."""
 TRIES = 5
 """So often a kill that hit an idle process is repeated before the run is void."""
 
@@ -37,6 +40,8 @@ class Targets:
     """A kill waits until its process has something in hand, and is repeated when nothing came again."""
     telling: bool = True
     """The sources tell what comes again. Else it is enough that the process had something in hand."""
+    links: Mapping[str, Link] = field(default_factory=dict)
+    """Stage -> the network of its node."""
 
 
 class Injector:
@@ -98,6 +103,7 @@ class Injector:
             Kind.KILL_AGENT: self._kill_agent,
             Kind.STOP_BROKER: self._stop_broker,
             Kind.KILL_COORDINATOR: self._kill_coordinator,
+            Kind.CUT_LINK: self._cut_link,
         }
         at = time.monotonic()
         note, void = acts[fault.kind](fault)
@@ -154,6 +160,22 @@ class Injector:
         self._stop.wait(fault.for_s)
         broker.start()
         return f"port {broker.port}", ""
+
+    def _cut_link(self, fault: Fault) -> tuple[str, str]:
+        """Cut, mend, and wait until the node is back and the stage works; what passed meanwhile makes it void."""
+        link, cluster = self._targets.links[fault.target], self._targets.cluster
+        sight, _ = self._ready(fault.target, "works")
+        link.cut()
+        try:
+            self._stop.wait(CUT_OFF_S)
+            before = sight.counter("in")
+            self._stop.wait(fault.for_s - CUT_OFF_S)
+            passed = (sight.counter("in") or 0) - (before or 0)
+        finally:
+            link.mend()
+        wait_for("every node is back", lambda: set(cluster.agents) <= cluster.connected(), BACK_S)
+        wait_for(f"stage {fault.target} goes on", lambda: (sight.counter("in") or 0) > (before or 0) + passed, BACK_S)
+        return f"pid {sight.pid}", f"{passed} records came over a link that was cut" if passed else ""
 
     def _kill_coordinator(self, fault: Fault) -> tuple[str, str]:
         cluster = self._targets.cluster

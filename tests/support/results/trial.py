@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from support.cluster import Cluster, wait_for
 from support.kafka import Kafka
+from support.link import Link
 from support.mosquitto import Mosquitto
 from support.results.collector import Collector
 from support.results.faults import Fault, Kind
@@ -64,6 +65,8 @@ class Trial:
     """The sources tell what comes again, which proves that a kill could have lost something."""
     changing: bool = False
     """Its processes may be replaced by others that nobody of the test killed."""
+    links: Mapping[str, Link] = field(default_factory=dict)
+    """Stage -> the network of its node, where that is to be cut."""
     crashes: int = 0
     """Ends of a process besides the kills: each may repeat a window."""
     after_load: Callable[[], None] = lambda: None
@@ -73,7 +76,7 @@ class Trial:
         """Load, faults, wait, judge."""
         watch = Watch(cluster.folder, changing=self.changing)
         enters, leaves = brokers[self.enters.broker], brokers[self.leaves.broker]
-        targets = Targets(cluster, brokers, watch, self.insist, self.telling)
+        targets = Targets(cluster, brokers, watch, self.insist, self.telling, self.links)
         with _collector(leaves, self.leaves.topic) as collector, watch:
             with (
                 Injector(targets, self.faults) as injector,
@@ -151,10 +154,10 @@ class Trial:
         return settled
 
     def _duplicates_limit(self) -> int:
-        """A killed stage may repeat its window; a broker that comes back, the window of all that read there and
-        what all that write there had open."""
+        """A killed stage may repeat its window; a broker that comes back (or to which a link comes back), the
+        window of all that read there and what all that write there had open."""
         kills = self.crashes + sum(fault.kind is Kind.KILL_STAGE for fault in self.faults)
-        stops = sum(fault.kind is Kind.STOP_BROKER for fault in self.faults)
+        stops = sum(fault.kind in {Kind.STOP_BROKER, Kind.CUT_LINK} for fault in self.faults)
         return WINDOW * kills + stops * (2 * WINDOW * len(self.stages) + 2000)
 
 

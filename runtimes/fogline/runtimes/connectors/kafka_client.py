@@ -213,15 +213,21 @@ def headers_of(item: Item) -> list[tuple[str, str | bytes | None]]:
 
 def carried_by(fetched: Fetched) -> tuple[str, Carried]:
     """The id of a record, and what it carries: from its headers, else from its place and time."""
+    if not fetched.headers:  # of a foreign record, which is the common case where it is much
+        return _place_id(fetched), Carried(fetched.key, fetched.time_ms)
     found = {name: value or b"" for name, value in fetched.headers if name in _OURS}
     return (
-        id_of(found.get(ID_PROPERTY, b"")) or f"{fetched.topic}/{fetched.partition}/{fetched.offset}",
+        id_of(found.get(ID_PROPERTY, b"")) or _place_id(fetched),
         Carried(
             fetched.key,
             time_ms_of(found.get(TIME_PROPERTY, b"")) or fetched.time_ms,
             trace_of(found.get(TRACE_PROPERTY, b"")),
         ),
     )
+
+
+def _place_id(fetched: Fetched) -> str:
+    return f"{fetched.topic}/{fetched.partition}/{fetched.offset}"
 
 
 def about(fetched: Fetched) -> About:

@@ -39,6 +39,8 @@ class ConfluentReader(Handle):
         self._committing: dict[int, Place] = {}
         self._retry_at = 0.0
         self._in_callback = False
+        self._paused = False
+        self._assigned_anew = False
 
     @property
     def error(self) -> str:
@@ -59,6 +61,10 @@ class ConfluentReader(Handle):
     def fetch(self, limit: int) -> list[Fetched]:
         if self._retry_at and time.monotonic() >= self._retry_at:
             self.commit({})
+        if self._assigned_anew:
+            # The library keeps a partition paused that went and came back, whatever was resumed meanwhile.
+            self._assigned_anew = False
+            self.pause(self._paused)
         fetched = []
         for message in self._poll(limit, 0.0):
             error = message.error()
@@ -91,6 +97,7 @@ class ConfluentReader(Handle):
 
     def pause(self, paused: bool) -> None:
         assert self._consumer is not None
+        self._paused = paused
         partitions = self._consumer.assignment()
         (self._consumer.pause if paused else self._consumer.resume)(partitions)
 
@@ -152,6 +159,7 @@ class ConfluentReader(Handle):
             except KafkaException as error:
                 self._complaint = said(error.args[0])
             self._user.on_assigned(places)
+            self._assigned_anew = True
 
     def _at_the_end(self, partitions: Sequence[int]) -> dict[int, Place]:
         """Commit the end of each partition, so that from here on nothing is missed."""
