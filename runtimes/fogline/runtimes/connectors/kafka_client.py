@@ -6,7 +6,8 @@ their calls waits but for `open` and `close`; what they have to say is said insi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -152,6 +153,14 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
+class Delivery(Protocol):
+    """A record on its way, which is told what became of it."""
+
+    item: Item
+
+    def __call__(self, error: Any, _message: Any, /) -> None: ...
+
+
 class Writer(Protocol):
     """An idempotent producer."""
 
@@ -169,9 +178,10 @@ class Writer(Protocol):
         """Reach a broker and find the topic, or create it. Raises NotConnected."""
         ...
 
-    def send(self, item: Item, delivered: Callable[[Any, Any], None]) -> bool:
-        """Begin to send a record. `delivered(error, _)` is called once, inside a later call: with None when the
-        broker has it. False: no room now."""
+    def send(self, waiting: deque[Delivery]) -> None:
+        """Begin to send records, the first first, and take out of `waiting` what is on its way; what there is no
+        room for now stays. Each is called once, inside this or a later call: `record(error, _)`, with None when the
+        broker has it. Stops behind one that fails at once."""
         ...
 
     def serve(self) -> None:
@@ -213,21 +223,15 @@ def headers_of(item: Item) -> list[tuple[str, str | bytes | None]]:
 
 def carried_by(fetched: Fetched) -> tuple[str, Carried]:
     """The id of a record, and what it carries: from its headers, else from its place and time."""
-    if not fetched.headers:  # of a foreign record, which is the common case where it is much
-        return _place_id(fetched), Carried(fetched.key, fetched.time_ms)
     found = {name: value or b"" for name, value in fetched.headers if name in _OURS}
     return (
-        id_of(found.get(ID_PROPERTY, b"")) or _place_id(fetched),
+        id_of(found.get(ID_PROPERTY, b"")) or f"{fetched.topic}/{fetched.partition}/{fetched.offset}",
         Carried(
             fetched.key,
             time_ms_of(found.get(TIME_PROPERTY, b"")) or fetched.time_ms,
             trace_of(found.get(TRACE_PROPERTY, b"")),
         ),
     )
-
-
-def _place_id(fetched: Fetched) -> str:
-    return f"{fetched.topic}/{fetched.partition}/{fetched.offset}"
 
 
 def about(fetched: Fetched) -> About:

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from fogline.runtimes.connectors.kafka_client import MAX_MESSAGE_BYTES, Reader, ReaderUser, Wish, Writer, headers_of
+from fogline.runtimes.connectors.kafka_client import (
+    MAX_MESSAGE_BYTES,
+    Delivery,
+    Reader,
+    ReaderUser,
+    Wish,
+    Writer,
+    headers_of,
+)
 from fogline.runtimes.connectors.kafka_confluent_reader import ConfluentReader
 from fogline.runtimes.connectors.kafka_handle import Handle
-from fogline.runtimes.message import Item
 
 
-def produce(producer: Producer, topic: str, item: Item, delivered: Callable[[Any, Any], None]) -> bool:
+def produce(producer: Producer, topic: str, waiting: deque[Delivery]) -> None:
     """`Writer.send`, with the library's producer."""
-    try:
-        producer.produce(topic, item.payload, item.carried.key, headers=headers_of(item), on_delivery=delivered)
-    except BufferError:
-        return False
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError._QUEUE_FULL:
-            return False
-        delivered(error.args[0], None)
-    return True
+    begin = producer.produce
+    while waiting:
+        record = waiting[0]
+        item = record.item
+        try:
+            begin(topic, item.payload, item.carried.key, headers=headers_of(item), on_delivery=record)
+        except BufferError:
+            return
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._QUEUE_FULL:
+                waiting.popleft()
+                record(error.args[0], None)
+            return
+        waiting.popleft()
 
 
 class ConfluentWriter(Handle):
@@ -42,9 +54,9 @@ class ConfluentWriter(Handle):
             self._producer = Producer(self._settings())
         self.find_topic(self._producer, self.serve, create=True)
 
-    def send(self, item: Item, delivered: Callable[[Any, Any], None]) -> bool:
+    def send(self, waiting: deque[Delivery]) -> None:
         assert self._producer is not None
-        return produce(self._producer, self.wish.topic, item, delivered)
+        produce(self._producer, self.wish.topic, waiting)
 
     def serve(self) -> None:
         assert self._producer is not None

@@ -65,17 +65,26 @@ class ConfluentReader(Handle):
             # The library keeps a partition paused that went and came back, whatever was resumed meanwhile.
             self._assigned_anew = False
             self.pause(self._paused)
-        fetched = []
+        fetched, topic = list[Fetched](), self.wish.topic
         for message in self._poll(limit, 0.0):
             error = message.error()
             if error is not None:
                 self._on_message_error(error)
                 continue
+            time_ms = message.timestamp()[1]
+            fetched.append(
+                Fetched(
+                    topic,
+                    message.partition(),
+                    message.offset(),
+                    message.value() or b"",
+                    message.key(),
+                    time_ms if time_ms > 0 else 0,
+                    message.headers() or (),
+                )
+            )
+        if fetched:
             self._complaint = ""
-            offset, partition = message.offset(), message.partition()
-            headers = message.headers() or ()
-            payload, key, time_ms = message.value() or b"", message.key(), message.timestamp()[1]
-            fetched.append(Fetched(self.wish.topic, partition, offset, payload, key, max(time_ms, 0), headers))
         return fetched
 
     def commit(self, places: Mapping[int, Place]) -> None:

@@ -19,6 +19,7 @@ from fogline.runtimes.connectors.kafka_client import (
     MAX_MESSAGE_BYTES,
     NOWHERE,
     SESSION_TIMEOUT_MS,
+    Delivery,
     Fetched,
     Place,
     Reader,
@@ -28,7 +29,6 @@ from fogline.runtimes.connectors.kafka_client import (
     headers_of,
     place_of,
 )
-from fogline.runtimes.message import Item
 
 _NO_LIMIT_MS = 2**31 - 1
 _CALL_TIMEOUT_MS = 5000
@@ -233,15 +233,19 @@ class PythonWriter:
         if self._producer is None:
             self._producer = said_of(self.wish, lambda: KafkaProducer(**self._settings()))
 
-    def send(self, item: Item, delivered: Callable[[Any, Any], None]) -> bool:
-        try:
-            future = self._producer.send(self.wish.topic, item.payload, key=item.carried.key, headers=headers_of(item))
-        except KafkaError as error:
-            self._told.append((delivered, error))
-        else:
-            future.add_callback(lambda _metadata: self._told.append((delivered, None)))
-            future.add_errback(lambda error: self._told.append((delivered, error)))
-        return True
+    def send(self, waiting: collections.deque[Delivery]) -> None:
+        while waiting:
+            record = waiting.popleft()
+            item = record.item
+            try:
+                future = self._producer.send(
+                    self.wish.topic, item.payload, key=item.carried.key, headers=headers_of(item)
+                )
+            except KafkaError as error:
+                self._told.append((record, error))
+                return
+            future.add_callback(lambda _metadata, told=record: self._told.append((told, None)))
+            future.add_errback(lambda error, told=record: self._told.append((told, error)))
 
     def serve(self) -> None:
         while self._told:

@@ -18,7 +18,7 @@ from typing import Any
 
 from fogline.runtimes.connectors.backoff import Delays
 from fogline.runtimes.connectors.base import Receipt, Sink
-from fogline.runtimes.connectors.kafka_client import Wish, Writer
+from fogline.runtimes.connectors.kafka_client import Delivery, Wish, Writer
 from fogline.runtimes.connectors.turns import Turns
 from fogline.runtimes.errors import NotConnected, RuntimeFault
 from fogline.runtimes.message import Item
@@ -60,7 +60,7 @@ class KafkaSink(Sink):
         self._make_writer = make_writer
         self._writer = make_writer(wish)
         self._turns = Turns(poller, self._turn)
-        self._waiting: collections.deque[OpenRecord] = collections.deque()
+        self._waiting: collections.deque[Delivery] = collections.deque()
         self._failed: list[OpenRecord] = []
         self._held = False
         self._refused = ""
@@ -120,14 +120,10 @@ class KafkaSink(Sink):
         return self.unconfirmed > 0
 
     def _produce(self) -> None:
-        waiting, writer = self._waiting, self._writer
-        while waiting and not self._held:
-            record = waiting[0]
-            self.unconfirmed += 1
-            if not writer.send(record.item, record):
-                self.unconfirmed -= 1
-                break
-            waiting.popleft()
+        if self._waiting and not self._held:
+            before = len(self._waiting)
+            self._writer.send(self._waiting)
+            self.unconfirmed += before - len(self._waiting)
 
     def _hold(self, words: str) -> None:
         self._refused = f"kafka {self._wish.server}: {words}"
@@ -149,6 +145,7 @@ class KafkaSink(Sink):
                 self._poller.call_later(self._delays.next_s(), self._release)
                 return
         self._held = False
-        self._waiting.extendleft(sorted(self._failed, key=lambda record: record.number, reverse=True))
+        oldest_last = sorted(self._failed, key=lambda record: record.number, reverse=True)
+        self._waiting.extendleft(oldest_last)
         self._failed.clear()
         self._produce()

@@ -26,7 +26,7 @@ from fogline.runtimes.connectors.base import Source
 from fogline.runtimes.connectors.kafka_client import Fetched, Place, Reader, ReaderUser, Wish, about, carried_by
 from fogline.runtimes.connectors.turns import Turns
 from fogline.runtimes.errors import NotConnected, RuntimeFault, Superseded
-from fogline.runtimes.message import Message
+from fogline.runtimes.message import Carried, Message
 from fogline.runtimes.poller import Poller
 from fogline.runtimes.spec import SUPERSEDED, EndpointSpec
 
@@ -187,8 +187,8 @@ class KafkaSource(Source):
         self._press_back(full=room == 0)
         fetched = self._reader.fetch(room) if room or self._paused else []
         now = time.monotonic()
-        for record in fetched:
-            self._keep(record, now)
+        if fetched and not self._stopped:
+            self._keep(fetched, now)
         self._commit_when_due(now, fetched=bool(fetched))
         return len(fetched)
 
@@ -213,21 +213,27 @@ class KafkaSource(Source):
             self._paused = paused
             self._reader.pause(paused)
 
-    def _keep(self, record: Fetched, now: float) -> None:
-        partition, offset = record.partition, record.offset
-        if self._stopped or partition not in self._assigned:
-            return
-        if offset != self._expected.get(partition, offset):
-            self._look_for_a_gap(partition, offset)
-        self._expected[partition] = offset + 1
-        redelivered = offset < self._seen.get(partition, 0)
-        if not redelivered:
-            self._seen[partition] = offset + 1
-        ident, carried = carried_by(record)
-        handle = (partition, offset)
-        number = self._assigned[partition]
-        told = about(record) if self._tells else None
-        self._arrived.append(Message(record.payload, ident, number, redelivered, handle, now, carried, told))
+    def _keep(self, fetched: Sequence[Fetched], now: float) -> None:
+        """One loop over all that came: it is what each record costs."""
+        assigned, expected, seen, tells = self._assigned, self._expected, self._seen, self._tells
+        arrive = self._arrived.append
+        for record in fetched:
+            topic, partition, offset, payload, key, time_ms, headers = record
+            number = assigned.get(partition)
+            if number is None:
+                continue
+            if offset != expected.get(partition, offset):
+                self._look_for_a_gap(partition, offset)
+            expected[partition] = following = offset + 1
+            redelivered = offset < seen.get(partition, 0)
+            if not redelivered:
+                seen[partition] = following
+            if headers:
+                ident, carried = carried_by(record)
+            else:  # of a foreign record, which is the common case where it is much
+                ident, carried = f"{topic}/{partition}/{offset}", Carried(key, time_ms)
+            told = about(record) if tells else None
+            arrive(Message(payload, ident, number, redelivered, (partition, offset), now, carried, told))
 
     def _look_for_a_gap(self, partition: int, offset: int) -> None:
         """Offsets skip where a topic is compacted or holds transactions; else the broker forgot what was not read."""

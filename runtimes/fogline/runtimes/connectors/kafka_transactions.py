@@ -16,13 +16,14 @@ open, and fences one that is still there.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from fogline.runtimes.connectors.base import Receipt
-from fogline.runtimes.connectors.kafka_client import MAX_MESSAGE_BYTES, Place, Wish
+from fogline.runtimes.connectors.kafka_client import MAX_MESSAGE_BYTES, Delivery, Place, Wish
 from fogline.runtimes.connectors.kafka_confluent import produce
 from fogline.runtimes.connectors.kafka_confluent_reader import ConfluentReader
 from fogline.runtimes.connectors.kafka_handle import Handle, said
@@ -184,8 +185,8 @@ class TransactionWriter(Handle):
         self._transaction.open()
         self.find_topic(self._producer, self.serve, create=True)
 
-    def send(self, item: Item, delivered: Callable[[Any, Any], None]) -> bool:
-        return produce(self._producer, self.wish.topic, item, delivered)
+    def send(self, waiting: deque[Delivery]) -> None:
+        produce(self._producer, self.wish.topic, waiting)
 
     def serve(self) -> None:
         self._producer.poll(0)
