@@ -159,6 +159,12 @@ FILE_FORMATS: Mapping[str, str] = {
 }  # fmt: skip
 """Ending of a file's name -> how it is read and written when no `format` says so."""
 
+BATCH_SIZES: Mapping[str, int] = {"kafka": 2048}
+"""Connector -> how many records a segment that reads nothing else runs at once where the document does not say: a
+batch of Kafka's costs little more for being large, and each waits for its own confirmation."""
+BATCH_SIZE = 256
+"""For all others."""
+
 FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
     "code": (
         Option("path", "string", "Folder of the code, relative to the document.", "./preparation", required=True),

@@ -38,6 +38,10 @@ FINISH_S = 30.0
 """How long what came before a failed record may take to be confirmed."""
 
 
+BATCH_S = 0.25
+"""What runs together is to take no longer, whatever `max-size` allows: nothing of it is acknowledged before."""
+
+
 class Unfinished(Exception):
     """The deadline passed with messages still out; they stay with the broker and come again."""
 
@@ -75,6 +79,8 @@ class Pump:
         self._taps = parts.taps
         self._batch = batch
         self._window = 2 * batch.max_size
+        self._at_once = batch.max_size
+        """As many as would have taken `BATCH_S` at the pace of the last batch."""
         self._out = 0
         self._failure: Failure | None = None
         self.ended = False
@@ -173,7 +179,7 @@ class Pump:
         return False
 
     def _take(self, inlet: Inlet) -> list[Message]:
-        limit = min(self._batch.max_size, self._window - self._out)
+        limit = min(self._at_once, self._window - self._out)
         messages = self._ask(inlet, limit, 0.0)
         if messages and self._batch.max_wait_s > 0:
             deadline = messages[0].arrived_at + self._batch.max_wait_s
@@ -204,7 +210,10 @@ class Pump:
         self._out += len(messages)
 
     def _run(self, inlet: Inlet, messages: list[Message]) -> None:
+        began = time.monotonic()
         flow = self._flow(inlet, messages)
+        each_s = (time.monotonic() - began) / len(messages)
+        self._at_once = max(1, min(self._batch.max_size, int(BATCH_S / max(each_s, 1e-9))))
         if flow.failure is not None:
             self._failure = flow.failure
             self._out -= len(messages) - flow.failure.origin

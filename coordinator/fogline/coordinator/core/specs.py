@@ -13,7 +13,7 @@ from fogline.coordinator.core.split import Segment
 from fogline.coordinator.padl.files import FILE, format_of
 from fogline.coordinator.padl.model import Document, Health, Queue, Stage
 from fogline.coordinator.padl.templates import filled, templates_in
-from fogline.runtimes.options import ADDRESS, CONNECTORS, FRAMEWORKS, LOOPBACK, defaults
+from fogline.runtimes.options import ADDRESS, BATCH_SIZE, BATCH_SIZES, CONNECTORS, FRAMEWORKS, LOOPBACK, defaults
 from fogline.runtimes.spec import BatchSpec, EndpointSpec, HealthSpec, OnErrorSpec, SegmentSpec, StageSpec
 
 LANE = "a"
@@ -59,7 +59,6 @@ def segment_spec(
     """The spec of one copy of a segment. `sources` must hold every stage of it, `automatic` every link that
     leaves it, `replica` the facts of its node that templates ask for."""
     head = document.pipeline[segment.stages[0]]
-    batch = head.batch
     endpoints_in: list[EndpointSpec] = []
     endpoints_out: list[EndpointSpec] = []
     for name in segment.stages:
@@ -87,7 +86,7 @@ def segment_spec(
         stages=tuple(stage_spec(document, name, sources[name]) for name in segment.stages),
         sources=tuple(endpoints_in),
         sinks=tuple(endpoints_out),
-        batch=BatchSpec(batch.max_size, batch.max_wait_ms / 1000) if batch else BatchSpec(),
+        batch=_batch(head, endpoints_in),
         environment=filled(head.environment, replica.facts),
         restart=head.restart,
         health=_health([document.pipeline[name] for name in segment.stages]),
@@ -109,6 +108,13 @@ def stage_spec(document: Document, name: str, source: Source) -> StageSpec:
         on_error=_on_error(stage),
         route=stage.route or "",
     )
+
+
+def _batch(head: Stage, sources: Sequence[EndpointSpec]) -> BatchSpec:
+    """What the first stage says; how many at once, where it does not, is a matter of what is read."""
+    asked = "max_size" in head.batch.model_fields_set
+    usual = min((BATCH_SIZES.get(source.connector, BATCH_SIZE) for source in sources), default=BATCH_SIZE)
+    return BatchSpec(head.batch.max_size if asked else usual, head.batch.max_wait_ms / 1000)
 
 
 def _on_error(stage: Stage) -> OnErrorSpec:

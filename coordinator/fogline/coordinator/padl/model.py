@@ -162,7 +162,9 @@ class Deploy(Part):
 class Batch(Part):
     """Micro-batching: at most `max-size` records at once, waiting at most `max-wait-ms` for more."""
 
-    max_size: BatchSize = Field(256, alias="max-size", description="Records per batch at most.")
+    max_size: BatchSize = Field(
+        256, alias="max-size", description="Records per batch at most; absent: 256, where only Kafka is read 2048."
+    )
     max_wait_ms: NotNegative = Field(0.0, alias="max-wait-ms", description="Milliseconds to wait for more.")
 
 

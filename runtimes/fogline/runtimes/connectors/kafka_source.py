@@ -36,6 +36,8 @@ BIND_TIMEOUT_S = 20.0
 CLOSE_TIMEOUT_S = 1.0
 COMMIT_S = 0.1
 """How long a finished record may wait for its commit; once more as long for one that says what was fetched since."""
+HELD_BYTES = 32 * 1024 * 1024
+"""Payloads that are here and not acknowledged; beyond that nothing more is asked for, however many the window has."""
 PAUSE_S = 1.0
 """After how long with a full window the partitions are paused: the client must be called all the same."""
 
@@ -60,6 +62,8 @@ class KafkaSource(Source):
         self._arrived: collections.deque[Message] = collections.deque()
         self._out = 0
         """Taken, and not acknowledged."""
+        self._bytes = 0
+        """Of the payloads of those, and of what has arrived."""
         self._bound = False
         self._joined = False
         self._stopped = False
@@ -123,6 +127,7 @@ class KafkaSource(Source):
         with self._poller.lock:
             self._out -= len(messages)
             for message in messages:
+                self._bytes -= len(message.payload)
                 partition, offset = message.handle
                 if self._assigned.get(partition) == message.connection:
                     self._done[partition] = offset + 1
@@ -162,6 +167,7 @@ class KafkaSource(Source):
             for known in (self._done, self._assigned, self._expected):
                 known.pop(partition, None)
         kept = [message for message in self._arrived if message.handle[0] in self._assigned]
+        self._bytes -= sum(len(each.payload) for each in self._arrived) - sum(len(each.payload) for each in kept)
         self._arrived = collections.deque(kept)
 
     def on_fenced(self) -> None:
@@ -183,7 +189,8 @@ class KafkaSource(Source):
     def _fetch(self) -> int:
         if not self._bound or self.failure is not None:
             return 0
-        room = 0 if self._stopped else max(0, self._window - self._out - len(self._arrived))
+        held = self._stopped or self._bytes >= HELD_BYTES
+        room = 0 if held else max(0, self._window - self._out - len(self._arrived))
         self._press_back(full=room == 0)
         fetched = self._reader.fetch(room) if room or self._paused else []
         now = time.monotonic()
@@ -233,6 +240,7 @@ class KafkaSource(Source):
             else:  # of a foreign record, which is the common case where it is much
                 ident, carried = f"{topic}/{partition}/{offset}", Carried(key, time_ms)
             told = about(record) if tells else None
+            self._bytes += len(payload)
             arrive(Message(payload, ident, number, redelivered, (partition, offset), now, carried, told))
 
     def _look_for_a_gap(self, partition: int, offset: int) -> None:
