@@ -16,10 +16,10 @@ import orjson
 from bench.raw_mqtt import RawClient
 from bench.rows import Row, compared, percentile
 from bench.size import Size
-from support.mosquitto import Mosquitto
+from support.mosquitto import QUIET, Mosquitto
 from support.segments import RunningSegment, code_stage, mqtt_end, segment, write_code
 
-QUIET = ("max_inflight_messages 0", "log_type error")
+BROKER = ("max_inflight_messages 0", *QUIET)
 INTERVAL_S = 0.01
 DIRECT, STAGE_IN, STAGE_OUT = "bench/direct", "bench/in", "bench/out"
 WARM_UP = 20
@@ -30,7 +30,7 @@ def rows(folder: Path, size: Size) -> list[Row]:
     """p50 and p99 of the stage and of bare publish to subscribe."""
     code = write_code(folder / "code", "def handler(data):\n    return data\n")
     with ExitStack() as stack:
-        broker = stack.enter_context(Mosquitto(folder / "broker", extra=QUIET))
+        broker = stack.enter_context(Mosquitto(folder / "broker", extra=BROKER))
         source = mqtt_end("in", "same", broker.port, options={"topic": STAGE_IN})
         sink = mqtt_end("out", "same", broker.port, options={"topic": STAGE_OUT})
         stage = code_stage("same", code, "in", "out")

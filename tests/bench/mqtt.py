@@ -27,10 +27,10 @@ from bench.size import Size
 from fogline.runtimes.connectors.envelopes import pack, unpack
 from fogline.runtimes.message import Item
 from fogline.runtimes.spec import StageSpec
-from support.mosquitto import Mosquitto
+from support.mosquitto import QUIET, Mosquitto
 from support.segments import RunningSegment, mqtt_end, segment
 
-QUIET = ("max_inflight_messages 0", "log_type error")
+BROKER = ("max_inflight_messages 0", *QUIET)
 """No window of the broker's own, as in every broker Fogline starts, and no log of each packet."""
 BETWEEN = 500
 """Records between source and sink."""
@@ -99,7 +99,7 @@ def rows(folder: Path, size: Size) -> list[Row]:
 def _rate(folder: Path, contender: Contender, models: Models, count: int) -> float:
     """Records a second of one run over `count` records."""
     fed, between = _enveloped(models.payloads[:count], contender.envelopes)
-    with Mosquitto(folder / "broker", extra=QUIET) as broker:
+    with Mosquitto(folder / "broker", extra=BROKER) as broker:
         make_session(broker.port, contender.client_id, SOURCE)
         course = Course(broker.port, SOURCE, SINK, between)
         with _load(course, fed, contender, folder) as drive, contender.start(broker, folder):

@@ -3,6 +3,7 @@
 ::
 
     idle --first output or acknowledgement--> open --5000 records or 0.1 s--> closing --all acknowledged--> idle
+                         (not before it was open ten times as long as the last one took to close)
                                                 any error --> aborted: the process ends and is started again
 
 While it closes the sinks take nothing more, so that what is open are the outputs of batches that are sent whole; once
@@ -36,6 +37,9 @@ from fogline.runtimes.spec import SUPERSEDED, EndpointSpec
 
 MOST_RECORDS = 5000
 LONGEST_S = 0.1
+OPEN_TO_CLOSING = 10
+"""While it closes nothing is sent: that is to be at most a tenth of the time, also at a broker that is busy."""
+LONGEST_AT_ALL_S = 1.0
 BACK_OFF_S = 0.001
 _CALL_TIMEOUT_S = 5.0
 _INIT_TIMEOUT_S = 20.0
@@ -66,6 +70,9 @@ class Transaction(Handle):
         self.producer: Producer | None = None
         self.closing = False
         self._began_at = 0.0
+        self._closing_since = 0.0
+        self._took_s = 0.0
+        """To close the last one."""
         self._records = 0
         self._receipts: list[Receipt] = []
         self._done: list[tuple[Reading, dict[int, Place]]] = []
@@ -113,8 +120,9 @@ class Transaction(Handle):
         self._collect()
         if not self._began_at:
             return
-        if self._records >= MOST_RECORDS or time.monotonic() - self._began_at >= LONGEST_S:
+        if not self.closing and self._is_due():
             self.closing = True
+            self._closing_since = time.monotonic()
         if self.closing and all(receipt.settled for receipt in self._receipts):
             self._commit()
 
@@ -140,6 +148,11 @@ class Transaction(Handle):
             except KafkaException:
                 return  # the broker does, when a successor comes or the time is up
 
+    def _is_due(self) -> bool:
+        age_s = time.monotonic() - self._began_at
+        worth_it = age_s >= min(OPEN_TO_CLOSING * self._took_s, LONGEST_AT_ALL_S)
+        return worth_it and (self._records >= MOST_RECORDS or age_s >= LONGEST_S)
+
     def _collect(self) -> None:
         for source, done in self._done:
             done.update(source.to_commit())
@@ -162,6 +175,8 @@ class Transaction(Handle):
         for _, done in self._done:
             done.clear()
         self._receipts.clear()
+        self._took_s = time.monotonic() - self._closing_since if self._closing_since else 0.0
+        self._closing_since = 0.0
         self._records, self._began_at, self.closing = 0, 0.0, False
 
 
