@@ -12,6 +12,7 @@ from typing import Any
 from confluent_kafka.admin import AdminClient
 
 from bench.kafka_load import CALL_S, Records, Topic, arrivals, compare, fill_hidden, make_topic, rate_of
+from fogline.runtimes.options import BATCH_SIZES
 from fogline.runtimes.spec import EndpointSpec, SegmentSpec, StageSpec
 from support.kafka import Kafka
 from support.segments import RunningSegment, segment, wait_until
@@ -55,7 +56,7 @@ class Stage:
         group = _group(sink)
         reads = self._end("in", source, f"{group}.{replica}", group=group, exactly_once=exactly_once)
         writes = self._end("out", sink, f"{group}.out.{replica}", exactly_once=exactly_once)
-        return segment(stage, sources=(reads,), sinks=(writes,))
+        return segment(stage, sources=(reads,), sinks=(writes,), max_size=BATCH_SIZES["kafka"])
 
     def _end(self, queue: str, topic: Topic, client_id: str, **more: Any) -> EndpointSpec:
         options = {"server": "127.0.0.1", "port": self.server.port, "topic": topic.name}
