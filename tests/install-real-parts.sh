@@ -9,6 +9,7 @@ jars=${FOGLINE_KAFKA:-$root/build/kafka}
 missing=()
 command -v mosquitto >/dev/null || missing+=(mosquitto)
 command -v ip >/dev/null || missing+=(iproute2)
+command -v ip >/dev/null || missing+=(iproute2)
 command -v java >/dev/null || missing+=(default-jre-headless)
 if ! compgen -G "$jars/kafka_*.jar" >/dev/null; then
     command -v mvn >/dev/null || missing+=(maven)

@@ -131,10 +131,10 @@ def exact(scene: Scene) -> tuple[Verdict, str]:
 
 
 def cut(scene: Scene) -> tuple[Verdict, str]:
-    """The same as `kills`, but that the network of the middle stage's node is cut for half a minute."""
+    """The same as `mixed`, but that the network of the middle stage's node is cut for half a minute."""
     assert scene.link is not None
-    document = severed.reached_at(pipelines.three_stages(scene.folder, scene.port), scene.link.here)
-    return _through(scene, document, CUT, links={severed.STAGE: scene.link})
+    document = severed.mixed(scene.folder, dict(scene.brokers), scene.link.here)
+    return _through(scene, document, CUT, leaves=Queue("kafka", "numbered.4"), links={severed.STAGE: scene.link})
 
 
 def _through(scene: Scene, document: Path, wish: Wish, **other: Any) -> tuple[Verdict, str]:
@@ -232,12 +232,11 @@ WITH_KAFKA = {"mixed", "exact"}
 def _scene(name: str, folder: Path, nodes: tuple[str, ...], chosen: int) -> Iterator[Scene]:
     """The brokers and nodes of a run. Without what a cut needs the run fails, and says what that is."""
     if name == "cut":
-        with severed.node(folder, *nodes) as (link, broker, fleet):
-            yield Scene(folder, fleet, {"broker": broker}, chosen, link)
+        with severed.node(folder, *nodes) as (link, reached, fleet):
+            yield Scene(folder, fleet, reached, chosen, link)
         return
     with ExitStack() as stack:
-        brokers: dict[str, Mosquitto | Kafka] = {}
-        brokers["broker"] = stack.enter_context(Mosquitto(folder / "broker", extra=QUIET))
+        brokers: severed.Brokers = {"broker": stack.enter_context(Mosquitto(folder / "broker", extra=QUIET))}
         if name in WITH_KAFKA:
             brokers["kafka"] = stack.enter_context(Kafka(folder / "kafka"))
         fleet = stack.enter_context(cluster(folder / "cluster", *nodes))

@@ -31,8 +31,11 @@ def missing() -> str:
 class Kafka:
     """`with Kafka(folder) as kafka:` starts it and stops it; `restart` keeps port and data."""
 
-    def __init__(self, folder: Path, *, port: int | None = None, extra: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: Path, *, host: str = "127.0.0.1", port: int | None = None, extra: tuple[str, ...] = ()
+    ) -> None:
         self.folder = folder
+        self.host = host
         self.port = port or free_port()
         self._controller_port = free_port()
         self._extra = extra
@@ -49,7 +52,7 @@ class Kafka:
 
     @property
     def server(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:

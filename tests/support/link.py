@@ -19,7 +19,13 @@ def missing() -> str:
     """What there is not; empty: a link can be made."""
     if not Path(IP).exists():
         return "ip (iproute2)"
-    return "" if os.geteuid() == 0 else "root, for network namespaces"
+    if os.geteuid() != 0:
+        return "root, for network namespaces"
+    try:
+        with Link():
+            return ""
+    except (OSError, subprocess.CalledProcessError, RuntimeError) as error:
+        return f"a kernel that makes network namespaces ({error})"
 
 
 class Link:
