@@ -30,6 +30,7 @@ def test_every_gateway_condenses_its_own_readings_and_the_hot_ones_are_named(tmp
         rows = {row["name"]: row for row in fleet.status("gateways")["stages"]}
         assert [copy["node"] for copy in rows["condense"]["copies"]] == ["gw-1", "gw-2", "gw-3"]
         assert len(rows["watch"]["copies"]) == 2
+        assert fleet.coord("logs", "gateways", "cond").returncode == 0, "copies of a stage are one stage"
         for name, line in GATEWAYS.items():
             hot = 30.0 if name == "gw-2" else 0.0
             readings = [json.dumps({"celsius": 60 + n + hot}).encode() for n in range(10)]

@@ -12,6 +12,7 @@ from fogline.coordinator.core.place import Circumstances, place
 from fogline.coordinator.core.plan import plan
 from fogline.coordinator.core.wires import Wiring
 from fogline.coordinator.padl.check import check
+from fogline.coordinator.service.records import find_taps, segments_of
 from fogline.runtimes.spec import SegmentSpec, parse
 from support.documents import a_node, a_queue, a_stage, document
 
@@ -120,3 +121,13 @@ def test_what_cannot_be_is_refused_with_its_place(made: Any, pointer: str, words
     found = [each for each in check(made) if each.severity == "error"]
     assert [each.pointer for each in found] == [pointer]
     assert words in found[0].message
+
+
+def test_copies_are_one_stage_to_whoever_asks_for_it() -> None:
+    made = one_stage(2)
+    planned = plan(made, FLEET, Circumstances(), {}, Wiring("c"))
+    copies, blobs = copies_of(Planned(made, planned.segments, planned.automatic, {"a": "x"}), "c", FLEET)
+    segments = [(copy, parse(blobs[copy.spec_digest])) for copy in copies]
+    assert [copy.label for copy, _ in segments_of(segments, "a")] == ["a", "a/1"]
+    assert find_taps(segments, "q1") == (list(copies), "q1"), "each of them reads a part"
+    assert find_taps(segments, "q2") == (list(copies), "q2")

@@ -33,7 +33,7 @@ def segments_of(segments: Segments, stage: str) -> list[tuple[Copy, SegmentSpec]
 
 
 def find_taps(segments: Segments, wanted: str) -> tuple[list[Copy], str]:
-    """Where to listen to a queue: at each of its writers; at one reader where only foreigners write.
+    """Where to listen to a queue: at each of its writers; where only foreigners write at one reader, all its copies.
 
     `wanted` is a queue, a link `a..b`, or a stage, which means what it writes; empty: the last queue.
     """
@@ -47,7 +47,8 @@ def find_taps(segments: Segments, wanted: str) -> tuple[list[Copy], str]:
             if name == stage.name and stage.outputs:
                 name = _only(stage.outputs, f"output of stage {name}")
     writing = [copy for copy, spec in segments if any(name in stage.outputs for stage in spec.stages)]
-    return writing or [next(copy for copy, spec in segments if name in spec.queues)], name
+    reading = [copy for copy, spec in segments if name in spec.queues]
+    return writing or [copy for copy in reading if copy.segment == reading[0].segment], name
 
 
 def first_queue(segments: Segments, wanted: str) -> tuple[Copy, str]:
@@ -72,7 +73,7 @@ def letters_by_node(letters: Sequence[str]) -> dict[str, list[int]]:
 
 
 def _stages(segments: Segments) -> list[str]:
-    return sorted(stage.name for _, spec in segments for stage in spec.stages)
+    return sorted({stage.name for _, spec in segments for stage in spec.stages})
 
 
 def _first(segments: Segments) -> list[str]:
