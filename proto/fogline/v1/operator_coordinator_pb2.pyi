@@ -289,12 +289,17 @@ class PlannedSegment(_message.Message):
     STAGES_FIELD_NUMBER: _builtins.int
     NODE_FIELD_NUMBER: _builtins.int
     PASSED_OVER_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     node: _builtins.str
     @_builtins.property
     def stages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def passed_over(self) -> _containers.RepeatedCompositeFieldContainer[Global___PassedOver]: ...
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of each copy, in order"""
+
     def __init__(
         self,
         *,
@@ -302,10 +307,11 @@ class PlannedSegment(_message.Message):
         stages: _abc.Iterable[_builtins.str] | None = ...,
         node: _builtins.str = ...,
         passed_over: _abc.Iterable[Global___PassedOver] | None = ...,
+        nodes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "node", b"node", "passed_over", b"passed_over", "stages", b"stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "node", b"node", "nodes", b"nodes", "passed_over", b"passed_over", "stages", b"stages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -131,3 +131,8 @@ def test_copies_are_one_stage_to_whoever_asks_for_it() -> None:
     assert [copy.label for copy, _ in segments_of(segments, "a")] == ["a", "a/1"]
     assert find_taps(segments, "q1") == (list(copies), "q1"), "each of them reads a part"
     assert find_taps(segments, "q2") == (list(copies), "q2")
+
+
+def test_a_node_that_has_a_copy_was_not_passed_over() -> None:
+    planned = plan(one_stage(2), FLEET, Circumstances(), {}, Wiring("c"))
+    assert [each.node for each in planned.passed_over["a"]] == ["m3"]

@@ -35,6 +35,8 @@ from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.v1 import operator_coordinator_pb2_grpc as operator_grpc
 from fogline.wire.machine import machine_id
 
+NAMED = 5
+"""Nodes of a segment that are named; of more the number is told."""
 INVALID = 2
 UNPLACEABLE = 4
 
@@ -154,9 +156,15 @@ def ask_plan(stub: operator_grpc.OperatorCoordinatorStub, ready: Ready) -> tuple
     return reply, [*ready.warnings, *ready.loaded.placed(fresh)]
 
 
+def _where(segment: operator.PlannedSegment) -> str:
+    """Its node, or those of its copies."""
+    nodes = list(segment.nodes) or [segment.node or "-"]
+    return ", ".join(nodes[:NAMED]) + (f" and {len(nodes) - NAMED} more" if len(nodes) > NAMED else "")
+
+
 def show_plan(reply: operator.PlanReply, problems: Sequence[Problem]) -> None:
     """The plan for people: segments and links on stdout, problems on stderr."""
-    rows = [(each.name, " -> ".join(each.stages), each.node or "-") for each in reply.segments]
+    rows = [(each.name, " -> ".join(each.stages), _where(each)) for each in reply.segments]
     if rows:
         output.print_table(["SEGMENT", "STAGES", "NODE"], rows)
     for segment in reply.segments:
@@ -187,6 +195,7 @@ def plan_json(reply: operator.PlanReply, problems: Sequence[Problem]) -> dict[st
                 "name": each.name,
                 "stages": list(each.stages),
                 "node": each.node or None,
+                "nodes": list(each.nodes),
                 "passed_over": [{"node": other.node, "reason": other.reason} for other in each.passed_over],
             }
             for each in reply.segments

@@ -10,7 +10,7 @@ from fogline.coordinator.core.exactly_once import exactly_once_problems
 from fogline.coordinator.core.fleet import Node
 from fogline.coordinator.core.graph import Link, direct_links, ends, link_name
 from fogline.coordinator.core.guarantees import MEMORY_GUARANTEE, QUEUE_GUARANTEE, guarantee
-from fogline.coordinator.core.place import Circumstances, PassedOver, place
+from fogline.coordinator.core.place import Circumstances, PassedOver, Placement, place
 from fogline.coordinator.core.split import Cut, Segment, split
 from fogline.coordinator.core.wires import Wiring, automatic_queues, shared_files, wire_problems
 from fogline.coordinator.padl.available import unavailable
@@ -75,9 +75,14 @@ def plan(
         problems += wire_problems(document, result.cuts, automatic, where)
         problems += exactly_once_problems(document, result.segments, automatic)
         problems += shared_files(document, result.segments)
-    passed = {each.name: placement.passed_over.get(each.name, []) for each in result.segments}
+    passed = {each.name: _passed_over(placement, each) for each in result.segments}
     links = tuple(_links(document, result.cuts, automatic))
     return Plan(document.id, result.segments, links, passed, tuple(problems), automatic)
+
+
+def _passed_over(placement: Placement, segment: Segment) -> list[PassedOver]:
+    """The nodes that got no copy either."""
+    return [each for each in placement.passed_over.get(segment.name, []) if each.node not in segment.nodes]
 
 
 def _links(document: Document, cuts: Sequence[Cut], automatic: Mapping[Link, Queue]) -> list[PlannedLink]:

@@ -108,6 +108,7 @@ def plan_reply(plan: Plan) -> operator.PlanReply:
                 name=segment.name,
                 stages=segment.stages,
                 node=segment.node,
+                nodes=[node for _, node in segment.replicas],
                 passed_over=_passed_over(plan.passed_over.get(segment.name, ()), shown),
             )
             for segment in plan.segments
