@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from fogline.runtimes.connectors.mqtt import BIND_TIMEOUT_S, Mqtt, MqttSink, MqttSource
+from fogline.runtimes.connectors.mqtt import BIND_TIMEOUT_S, Mqtt, MqttSource
+from fogline.runtimes.connectors.mqtt_sink import MqttSink
 from fogline.runtimes.errors import NotConnected, Superseded
 from fogline.runtimes.message import Item, Message
 from fogline.runtimes.mqtt import packets

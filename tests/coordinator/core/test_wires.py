@@ -103,3 +103,11 @@ def test_the_default_broker_is_read(given: str, broker: dict[str, Any], tmp_path
 def test_a_default_broker_that_is_none_is_refused(given: str, tmp_path: Any) -> None:
     with pytest.raises(FoglineError, match="is not mqtt://HOST:PORT"):
         CoordinatorConfig("127.0.0.1:1", tmp_path, default_broker=given)
+
+
+def test_qos_0_of_a_queue_is_told_and_not_taken_over_by_an_automatic_one() -> None:
+    made = planned(apart(q1=a_queue("t1", qos=0), q4=a_queue("t4")), Wiring("c"))
+    guarantees = {each.name: each.guarantee for each in made.links}
+    assert guarantees["q1"].startswith("at most once")
+    assert guarantees["a..b"].startswith("at least once")
+    assert all("qos" not in queue.props for queue in made.automatic.values())

@@ -142,7 +142,7 @@ ERRORS: list[tuple[list[tuple[str, Any]], str, str, str]] = [
     ([("queues/raw/props/server", "")], "/queues/raw/props/server", "a string that is not empty", ""),
     ([("queues/raw/props", {"server": "x"})], "/queues/raw/props", "connector 'mqtt' needs the option 'topic'", "add"),
     ([("queues/raw/props/qos", 2)], "/queues/raw/props/qos", "QoS 2 with manual acknowledgement loses messages", "1"),
-    ([("queues/raw/props/qos", 0)], "/queues/raw/props/qos", "qos must be 1, not 0", ""),
+    ([("queues/raw/props/qos", 3)], "/queues/raw/props/qos", "qos must be 0 or 1, not 3", ""),
     ([(SCALE + "/props", {})], "/pipeline/scale/props", "a code stage needs the option 'path'", "Folder"),
     ([(JUDGE + "/props/input", [])], "/pipeline/judge/props/input", "a name or a list of names", ""),
     ([(JUDGE + "/props/input", ["a", 1])], "/pipeline/judge/props/input", "a name or a list of names", ""),

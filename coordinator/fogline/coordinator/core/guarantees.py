@@ -8,6 +8,7 @@ from fogline.coordinator.padl.listening import WEBSOCKET, listening_side
 from fogline.coordinator.padl.model import Queue
 
 QUEUE_GUARANTEE = "at least once, as long as the broker keeps what it acknowledged"
+AT_MOST_ONCE = "at most once: with QoS 0 the broker neither keeps nor confirms a record"
 EXACTLY_ONCE_GUARANTEE = "exactly once, for readers that read committed records alone (read_committed)"
 READ_GUARANTEE = "at least once: the node keeps how far it is acknowledged; the end of all files ends the segment"
 WRITTEN_GUARANTEE = "at least once: confirmed when it is on the node's disk"
@@ -31,6 +32,8 @@ def guarantee(queue: Queue, *, written: bool, read: bool) -> str:
     """Of a declared queue that stages of this document write, read, or both."""
     if queue.connector == FILE:
         return READ_GUARANTEE if read else WRITTEN_GUARANTEE
+    if queue.connector == "mqtt" and queue.props.get("qos") == 0:
+        return AT_MOST_ONCE
     if queue.connector != WEBSOCKET:
         return EXACTLY_ONCE_GUARANTEE if queue.guarantee == EXACTLY_ONCE else QUEUE_GUARANTEE
     if written and read:

@@ -21,7 +21,7 @@ from fogline.coordinator.padl.model import Document, Queue
 from fogline.coordinator.padl.problems import Problem, error, pointer_to, warning
 from fogline.runtimes.options import LOOPBACK
 
-_OF_THE_QUEUE = {"topic", "format", "metadata"}
+_OF_THE_QUEUE = {"topic", "format", "metadata", "qos"}
 """Options of a queue that say nothing of its broker."""
 
 

@@ -1,12 +1,9 @@
-"""MQTT: QoS 1, acknowledged by hand, version 5 where the broker speaks it, else 3.1.1.
+"""MQTT: QoS 1, acknowledged by hand, or 0; version 5 where the broker speaks it, else 3.1.1.
 
 A reader keeps its session (`clean_start` is never set, so that the broker also stores it) under its stable
 client id. It subscribes again at every connect, also when the session is there. Its receive maximum is
 the window, but no broker is trusted with that: mosquitto 2.0.11 sends another window at each
 acknowledgement, so beyond two windows messages are left in the socket.
-
-A writer keeps every item until its PUBACK and sends what is open again, in order, when the connection
-comes back.
 """
 
 from __future__ import annotations
@@ -16,79 +13,32 @@ import dataclasses
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-from fogline.runtimes import options
-from fogline.runtimes.connectors.backoff import Delays
-from fogline.runtimes.connectors.base import Connector, Receipt, Sink, Source
+from fogline.runtimes.connectors.base import Connector, Sink, Source
 from fogline.runtimes.connectors.leftovers import QUIET_S, taken_out
-from fogline.runtimes.connectors.mqtt_link import Link, MakeClient
-from fogline.runtimes.connectors.mqtt_metadata import about, carried_by, properties_of
+from fogline.runtimes.connectors.mqtt_end import MqttEnd, options_of
+from fogline.runtimes.connectors.mqtt_metadata import about, carried_by
+from fogline.runtimes.connectors.mqtt_sink import MqttSink
 from fogline.runtimes.connectors.mqtt_subscription import State, Subscription
-from fogline.runtimes.errors import EndOfInput, NotConnected, StageUnusable
-from fogline.runtimes.message import Item, Message, content_id, just_read
-from fogline.runtimes.mqtt.connection import Connection, Peer
+from fogline.runtimes.errors import EndOfInput, NotConnected
+from fogline.runtimes.message import Message, content_id, just_read
+from fogline.runtimes.mqtt.connection import Peer
 from fogline.runtimes.mqtt.decoder import Publish
-from fogline.runtimes.mqtt.packets import V5, Connect, Publisher
-from fogline.runtimes.mqtt.reasons import FAILED, NO_SUBSCRIBERS
+from fogline.runtimes.mqtt.packets import Connect
 from fogline.runtimes.poller import Poller
-from fogline.runtimes.spec import EndpointSpec, SpecError
+from fogline.runtimes.spec import EndpointSpec
 from fogline.runtimes.tls import tls_of
 
 log = logging.getLogger("fogline.mqtt")
 
 BIND_TIMEOUT_S = 10.0
-MAX_UNCONFIRMED = 4096
 KEEP_ALIVE_S = 30
 SESSION_EXPIRY_S = 604_800
 
 
-class _Open(NamedTuple):
-    """An item on its way to the broker."""
-
-    number: int
-    item: Item
-    receipt: Receipt
-
-
-class _Endpoint:
-    """What both ends share: a link, and what it says about itself."""
-
-    def __init__(self, endpoint: EndpointSpec, poller: Poller, peer: Peer) -> None:
-        self.endpoint = endpoint
-        self._poller = poller
-        self._topic: str = _options(endpoint)["topic"]
-        self._link = Link(peer, poller, self, _client_of(endpoint))
-
-    @property
-    def connected(self) -> bool:
-        return self._link.up
-
-    @property
-    def error(self) -> str:
-        return self._link.error
-
-    @property
-    def failure(self) -> Any:
-        return self._link.failure
-
-    def open(self) -> None:
-        self._link.open()
-
-    def close(self) -> None:
-        self._link.close()
-
-    def on_up(self, receive_maximum: int) -> None: ...
-    def on_down(self) -> None: ...
-    def on_publish(self, publish: Publish) -> None: ...
-    def on_puback(self, mid: int, reason: int) -> None: ...
-    def on_subscribed(self, mid: int, refusal: str) -> None: ...
-    def on_unsubscribed(self, mid: int) -> None: ...
-    def after_read(self) -> None: ...
-
-
-class MqttSource(_Endpoint, Source):
+class MqttSource(MqttEnd, Source):
     def __init__(self, endpoint: EndpointSpec, poller: Poller, window: int, peer: Peer) -> None:
         super().__init__(endpoint, poller, peer)
         self._window = window
@@ -197,92 +147,6 @@ class MqttSource(_Endpoint, Source):
             self._link.pause()
 
 
-class MqttSink(_Endpoint, Sink):
-    """Two places for an item: `_waiting`, and `_unconfirmed` between publish and PUBACK."""
-
-    def __init__(self, endpoint: EndpointSpec, poller: Poller, peer: Peer) -> None:
-        super().__init__(endpoint, poller, peer)
-        if set("+#") & set(self._topic):
-            raise SpecError(f"queue {endpoint.queue}: topic {self._topic} has a wildcard, so it can only be read")
-        self._waiting: collections.deque[_Open] = collections.deque()
-        self._unconfirmed: dict[int, _Open] = {}
-        self._limit = MAX_UNCONFIRMED
-        self._number = 0
-        self._publisher = Publisher(self._topic, V5)
-        self._delays = Delays()
-        self._failed: list[_Open] = []
-        """The broker refused these: send nothing until the back-off is over, then these first."""
-        self._held = False
-        self._refused = ""
-
-    @property
-    def error(self) -> str:
-        return self._link.error or self._refused
-
-    def send(self, items: Sequence[Item]) -> Receipt:
-        with self._poller.lock:
-            receipt = Receipt(len(items))
-            for number, item in enumerate(items, self._number):
-                self._waiting.append(_Open(number, item, receipt))
-            self._number += len(items)
-            self.after_read()
-            self._link.flush()
-        return receipt
-
-    def on_up(self, receive_maximum: int) -> None:
-        self._limit = min(MAX_UNCONFIRMED, receive_maximum)
-        self._publisher = Publisher(self._topic, self._link.version or V5)
-
-    def on_down(self) -> None:
-        """Everything open goes again, from the oldest on."""
-        self._failed.extend(self._unconfirmed.values())
-        self._unconfirmed.clear()
-        self._take_back()
-
-    def on_puback(self, mid: int, reason: int) -> None:
-        sent = self._unconfirmed.pop(mid, None)
-        if sent is None:
-            return  # an acknowledgement nobody waits for
-        if reason >= FAILED or (reason == NO_SUBSCRIBERS and self.endpoint.read_by_stage):
-            self._hold(sent, reason)
-            return
-        sent.receipt.unrouted += reason == NO_SUBSCRIBERS
-        sent.receipt.left -= 1
-        self._refused = ""
-        self._delays.reset()
-
-    def after_read(self) -> None:
-        """Publish what waits, as far as the broker's receive maximum allows."""
-        if self._held or not self._waiting or self._link.client is None or not self._link.up:
-            return
-        waiting, unconfirmed = self._waiting, self._unconfirmed
-        going = [waiting.popleft() for _ in range(min(len(waiting), self._limit - len(unconfirmed)))]
-        records = [(properties_of(entry.item), entry.item.payload) for entry in going]
-        mids = self._link.client.publish(self._publisher, records, unconfirmed)
-        unconfirmed.update(zip(mids, going, strict=True))
-
-    def _hold(self, sent: _Open, reason: int) -> None:
-        self._failed.append(sent)
-        if reason == NO_SUBSCRIBERS:
-            words = f"nobody is subscribed to {self._topic}"
-        else:
-            words = f"publishing to {self._topic} was refused with reason {reason:#04x}"
-        self._refused = f"broker {self._link.place}: {words}"
-        if not self._held:
-            self._held = True
-            self._poller.call_later(self._delays.next_s(), self._release)
-
-    def _release(self) -> None:
-        self._held = False
-        self._take_back()
-        self.after_read()
-        self._link.flush()
-
-    def _take_back(self) -> None:
-        self._waiting.extendleft(sorted(self._failed, reverse=True))
-        self._failed.clear()
-
-
 class Mqtt:
     """The connector as the registry knows it."""
 
@@ -309,14 +173,14 @@ class Mqtt:
         """Connect with a clean start and no session of one's own, and leave."""
         poller = Poller()
         try:
-            visitor = _Endpoint(endpoint, poller, self._peer(endpoint, clean=True))
+            visitor = MqttEnd(endpoint, poller, self._peer(endpoint, clean=True))
             visitor.open()
             visitor.close()
         finally:
             poller.close()
 
     def _peer(self, endpoint: EndpointSpec, **wishes: Any) -> Peer:
-        given = _options(endpoint)
+        given = options_of(endpoint)
         wish = Connect(
             endpoint.client_id,
             self._keep_alive_s,
@@ -326,23 +190,6 @@ class Mqtt:
         )
         tls = tls_of(endpoint)
         return Peer(given["server"], given["port"], wish, tls.context() if tls else None)
-
-
-def _client_of(endpoint: EndpointSpec) -> MakeClient:
-    if endpoint.options.get("client") == "paho":
-        try:
-            from fogline.runtimes.connectors.mqtt_paho import PahoConnection
-        except ImportError as error:
-            words = f"client paho of queue {endpoint.queue} needs {error.name}, which is not installed here"
-            raise StageUnusable(endpoint.stage, words) from None
-        return PahoConnection
-    return Connection
-
-
-def _options(endpoint: EndpointSpec) -> Mapping[str, Any]:
-    table = options.CONNECTORS["mqtt"]
-    assert table is not None
-    return options.defaults(table, endpoint.options)
 
 
 connector: Connector = Mqtt()

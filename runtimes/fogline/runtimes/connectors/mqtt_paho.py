@@ -103,7 +103,7 @@ class PahoConnection:
         self, publisher: Publisher, records: Iterable[tuple[bytes, bytes]], open_mids: Container[int]
     ) -> list[int]:
         return [
-            self._client.publish(publisher.topic, payload, 1, properties=self._properties(properties)).mid
+            self._client.publish(publisher.topic, payload, publisher.qos, properties=self._properties(properties)).mid
             for properties, payload in records
         ]
 
@@ -111,10 +111,10 @@ class PahoConnection:
         for mid in mids:
             self._client.ack(mid, 1)
 
-    def subscribe(self, topic: str) -> int:
-        wish: dict[str, Any] = {"qos": 1}
+    def subscribe(self, topic: str, qos: int) -> int:
+        wish: dict[str, Any] = {"qos": qos}
         if self.version == V5:
-            wish = {"options": SubscribeOptions(qos=1, retainHandling=_RETAINED_IGNORED)}
+            wish = {"options": SubscribeOptions(qos=qos, retainHandling=_RETAINED_IGNORED)}
         _result, mid = self._client.subscribe(topic, **wish)
         return int(mid)
 

@@ -34,6 +34,7 @@ class Subscription:
         shared = f"$share/{endpoint.group}/{topic}" if endpoint.group else ""
         self._wanted, self._other = (shared, topic) if endpoint.shared and shared else (topic, shared)
         self._topic = topic
+        self._qos = int(endpoint.options.get("qos", 1))
         self._link = link
         self._poller = poller
         self._mid: int | None = None
@@ -65,7 +66,7 @@ class Subscription:
             self._refuse("it speaks MQTT 3.1.1 only, where copies of a stage cannot share a subscription")
         else:
             self.state = State.ASKED
-            self._mid = client.subscribe(self._wanted)
+            self._mid = client.subscribe(self._wanted, self._qos)
         self._link.flush()
 
     def leave(self) -> None:

@@ -150,10 +150,10 @@ class Connection:
         """Queue one PUBACK each, in this order."""
         self._queue([packets.puback(mid) for mid in mids])
 
-    def subscribe(self, topic: str) -> int:
+    def subscribe(self, topic: str, qos: int) -> int:
         """Queue a SUBSCRIBE; returns its packet id."""
         mid = self._free_mid(())
-        self._queue((packets.subscribe(mid, topic, self.version),))
+        self._queue((packets.subscribe(mid, topic, self.version, qos),))
         return mid
 
     def unsubscribe(self, topic: str) -> int:

@@ -63,20 +63,21 @@ class Connect:
 
 
 class Publisher:
-    """Packs PUBLISH, QoS 1, for one topic; on version 5 with properties."""
+    """Packs PUBLISH, QoS 0 or 1, for one topic; on version 5 with properties."""
 
-    def __init__(self, topic: str, version: int) -> None:
+    def __init__(self, topic: str, version: int, qos: int = 1) -> None:
         self.topic = topic
+        self.qos = qos
         self._topic = text(topic)
         self._v5 = version == V5
 
     def packet(self, mid: int, properties: bytes, payload: bytes) -> bytes:
         """`properties` stand in the packet as they are, and on 3.1.1 nowhere; `mid` (1 to 65535) comes back in the
-        PUBACK."""
-        head = self._topic + mid.to_bytes(2, "big")
+        PUBACK, and stands nowhere with QoS 0."""
+        head = self._topic + mid.to_bytes(2, "big") if self.qos else self._topic
         if self._v5:
             head += variable_length(len(properties)) + properties
-        return b"\x32" + variable_length(len(head) + len(payload)) + head + payload
+        return (b"\x32" if self.qos else b"\x30") + variable_length(len(head) + len(payload)) + head + payload
 
 
 def puback(mid: int) -> bytes:
@@ -84,9 +85,9 @@ def puback(mid: int) -> bytes:
     return b"\x40\x02" + mid.to_bytes(2, "big")
 
 
-def subscribe(mid: int, topic: str, version: int) -> bytes:
-    """One subscription at QoS 1; on version 5 without retained messages."""
-    options = 1 | (_NO_OLD_VALUES if version == V5 else 0)
+def subscribe(mid: int, topic: str, version: int, qos: int = 1) -> bytes:
+    """One subscription; on version 5 without retained messages."""
+    options = qos | (_NO_OLD_VALUES if version == V5 else 0)
     properties = b"\0" if version == V5 else b""
     return _packet(0x82, mid.to_bytes(2, "big") + properties + text(topic) + bytes((options,)))
 
