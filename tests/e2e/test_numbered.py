@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.broker, pytest.mark.timeout(180)]
 RECORDS, RATE = 10_000, 1000.0
 WISH = Wish(
     from_s=1.0,
-    to_s=8.0,
+    to_s=5.0,
     stage_kills=dict.fromkeys(pipelines.STAGES, 1),
     agents=pipelines.NODES,
     agent_kills=1,
@@ -57,7 +57,7 @@ def test_nothing_is_lost_when_stages_agent_broker_and_coordinator_go_down(
 
 MIXED = Wish(
     from_s=1.0,
-    to_s=6.0,
+    to_s=5.0,
     stage_kills={"b": 2, "c": 1},
     broker_stops={"broker": 1, "kafka": 1},
 )

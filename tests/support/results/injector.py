@@ -22,10 +22,10 @@ BACK_S = 90.0
 """What was hit must work again after so long."""
 BUSY_S = 15.0
 """How long a kill may wait for its process to have something in hand."""
-REDELIVERY_S = 3.0
+REDELIVERY_S = 1.0
 CUT_OFF_S = 1.0
 """What was under way when a link was cut has arrived, or will not, after so long."""
-TRIES = 5
+TRIES = 8
 """So often a kill that hit an idle process is repeated before the run is void."""
 
 
