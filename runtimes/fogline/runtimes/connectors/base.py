@@ -12,6 +12,27 @@ What holds for every method unless it says otherwise:
   up to 5 s and jitter. Meanwhile `connected` is False, `error` says why, and calls go on working: a
   source brings nothing, a sink keeps what it was given.
 - When it gives up for good (another copy took the reader over) `failure` is set and stays, and ends the process.
+
+In what order the calls come, and how often::
+
+    source   open (again after NotConnected) -> bind, once the writers' readers are bound -> take, in every turn of the
+             pump with room for a message, at least twice a second -> ack, once for each message, in arrival order,
+             behind its receipts -> stop_intake or leave, once -> ack ... -> close
+    sink     open -> send, once for each batch that has something for it; again after BackOff -> close
+
+The four signals: NotConnected (from open, bind, check, release: wait and try again, it mends itself), EndOfInput (from
+take: all that ever came is taken and the source has no more), BackOff (from take or send: nothing was done, ask again
+after so long), and BadMessage (from a codec, never from a connector: one record cannot be used, the others can).
+
+What a link guarantees:
+
+- **At least once.** A message stays where it came from until its ack, and an item with its sink until it is confirmed;
+  whatever dies in between comes again. Less where the connector says so (MQTT with QoS 0, foreign peers of WebSocket),
+  more where Kafka's transactions are asked for.
+- **In order**, as one writer sent it through one partition or connection, as long as nothing fails. What comes again
+  comes in its old order, behind what has overtaken it.
+- **Bounded.** At most the window is out of a source, twice that is read from its socket; a sink holds what the pump's
+  window let through. Nothing else waits in the process.
 """
 
 from __future__ import annotations
