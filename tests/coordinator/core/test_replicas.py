@@ -55,6 +55,16 @@ def test_copies_of_a_pinned_stage_stay_together() -> None:
     assert placed(one_stage(3, infra="m2")) == ("m2", "m2", "m2")
 
 
+def test_copies_of_fused_stages_go_where_all_of_them_may_run() -> None:
+    edge = {"node": {"layer": "edge"}}
+    stages = {"a": a_stage("q1", "b", replicas=2), "b": a_stage("a", "q2", replicas=2, constraints=edge)}
+    queues = {name: a_queue(name, server="broker") for name in ("q1", "q2")}
+    made = document({"version": "1.0", "id": "p", "pipeline": stages, "queues": queues})
+    fleet = [a_node("m1", layer="fog"), a_node("m2", layer="edge"), a_node("m3", layer="edge")]
+    result = place(made, fleet, Circumstances())
+    assert result.copies == {"a": ("m2", "m3"), "b": ("m2", "m3")}
+
+
 def test_each_takes_every_admitted_node_also_one_that_is_away() -> None:
     fleet = [a_node("gw1", labels={"role": "gateway"}), a_node("gw2", labels={"role": "gateway"}), a_node("server")]
     fleet[1] = a_node("gw2", labels={"role": "gateway"}, state=NodeState.DISCONNECTED)

@@ -68,9 +68,20 @@ def place(document: Document, fleet: Sequence[Node], given: Circumstances) -> Pl
         _place_local(document, fleet, given, result)
     else:
         _place_remote(document, fleet, given, result)
-    for name, node in result.nodes.items():
-        result.copies.setdefault(name, _spread(document, name, node, fleet, given))
+    for names in _together(document, result):
+        copies = _spread(document, names, result.nodes[names[0]], fleet, given)
+        result.copies |= {name: copies for name in names if name not in result.copies}
     return result
+
+
+def _together(document: Document, result: Placement) -> list[tuple[str, ...]]:
+    """The placed stages in groups that share a process as far as it is known here: their copies go together."""
+    links = [
+        (a, b)
+        for a, b in direct_links(document)
+        if _replicas(document, a) == _replicas(document, b) and result.nodes.get(a) == result.nodes.get(b)
+    ]
+    return components(list(result.nodes), [link for link in links if link[0] in result.nodes])
 
 
 def _place_remote(document: Document, fleet: Sequence[Node], given: Circumstances, result: Placement) -> None:
@@ -107,16 +118,18 @@ def admits(document: Document, stages: Sequence[str], node: Node, given: Circums
     return not _why_not(document, stages, node, given)
 
 
-def _spread(document: Document, name: str, first: str, fleet: Sequence[Node], given: Circumstances) -> tuple[str, ...]:
-    """The nodes of a stage's copies, the first of which is placed: pinned ones stay together."""
-    stage = document.pipeline[name]
-    count = 1 if stage.replicas == EACH else int(stage.replicas)
-    if count == 1 or stage.infra is not None or document.deploy_mode == "local":
+def _spread(
+    document: Document, names: Sequence[str], first: str, fleet: Sequence[Node], given: Circumstances
+) -> tuple[str, ...]:
+    """The nodes of the copies of stages that go together, the first of which is placed: pinned ones stay there."""
+    stages = [document.pipeline[name] for name in names]
+    count = 1 if stages[0].replicas == EACH else int(stages[0].replicas)
+    if count == 1 or document.deploy_mode == "local" or any(stage.infra is not None for stage in stages):
         return (first,) * count
-    fitting = [node for node in fleet if not _why_not(document, [name], node, given)]
+    fitting = [node for node in fleet if not _why_not(document, names, node, given)]
     order = [first, *sorted(node.name for node in fitting if node.name != first)]
-    room = {node.name: _room(stage, node, given) for node in fitting}
-    held = dict(enumerate(given.copies.get(name, ())))
+    room = {node.name: _room(stages, node, given) for node in fitting}
+    held = dict(enumerate(next((given.copies[name] for name in names if name in given.copies), ())))
     chosen = [first]
     for number in range(1, count):
         free = [node for node in order if chosen.count(node) < room.get(node, count)] or order
@@ -126,14 +139,13 @@ def _spread(document: Document, name: str, first: str, fleet: Sequence[Node], gi
     return tuple(chosen)
 
 
-def _room(stage: Stage, node: Node, given: Circumstances) -> int:
-    """How many copies of the stage the node has room for."""
+def _room(stages: Sequence[Stage], node: Node, given: Circumstances) -> int:
+    """How many copies of the stages together the node has room for."""
     most = _ANY
-    if stage.resources.cpus:
-        most = min(most, int((node.cpus - given.used_cpus.get(node.name, 0.0)) // stage.resources.cpus))
-    if stage.resources.memory_bytes:
-        free_bytes = node.memory_bytes - given.used_memory_bytes.get(node.name, 0)
-        most = min(most, free_bytes // stage.resources.memory_bytes)
+    if cpus := sum(stage.resources.cpus or 0.0 for stage in stages):
+        most = min(most, int((node.cpus - given.used_cpus.get(node.name, 0.0)) // cpus))
+    if memory_bytes := sum(stage.resources.memory_bytes or 0 for stage in stages):
+        most = min(most, (node.memory_bytes - given.used_memory_bytes.get(node.name, 0)) // memory_bytes)
     return most
 
 

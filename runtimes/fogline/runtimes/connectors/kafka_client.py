@@ -28,7 +28,6 @@ OPEN_TIMEOUT_S = 5.0
 SESSION_TIMEOUT_MS = 15_000
 """After how long the partitions of a member that is gone without a word go to the others."""
 MAX_MESSAGE_BYTES = (1024 + 64) * 1024
-TRANSACTION_TIMEOUT_MS = 60_000
 
 Headers = Sequence[tuple[str, bytes | None]]
 """Names and values of one record, in order."""
@@ -85,7 +84,6 @@ class Wish:
     create: bool = True
     partitions: int = 1
     """Of a topic that is created."""
-    transactional_id: str = ""
     login: Mapping[str, Any] = field(default_factory=dict)
     """`username`, `password` and `mechanism`, as far as given."""
     tls: Tls | None = None

@@ -83,7 +83,7 @@ class Transaction(Handle):
         self._done.append((source, {}))
 
     def open(self) -> None:
-        """End what a predecessor left open. Raises NotConnected or Superseded."""
+        """End what a predecessor left open. Raises NotConnected."""
         if self.producer is not None:
             return
         producer = Producer(

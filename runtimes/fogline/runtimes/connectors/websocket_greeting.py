@@ -23,7 +23,7 @@ from websockets.uri import parse_uri
 
 from fogline.runtimes.connectors.websocket_frames import FRAME_LIMIT_BYTES, LINK
 
-_library = logging.getLogger("fogline.websocket.library")
+_library = logging.getLogger("fogline.websocket.protocol")
 _library.setLevel(logging.WARNING)  # it tells of every connection
 
 NAME_HEADER = "Fogline-Name"
