@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fogline.agent.config import LAYERS, Config, parse_labels
+from fogline.agent.config import ENVIRONMENTS, LAYERS, REFUSABLE, Config, parse_labels
 from fogline.wire.terms import FoglineError
 
 _ABOUT = "Runs on a node what a coordinator asks for. Each command explains itself: fogline-agent COMMAND --help."
@@ -50,6 +50,8 @@ def _run(given: argparse.Namespace) -> None:
         state_dir=Path(given.state_dir).absolute(),
         address=given.address,
         insecure=given.insecure,
+        environments=given.environments,
+        refuses=tuple(given.refuse),
         tied=given.tied,
     )
     config.validate()
@@ -108,6 +110,15 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--state-dir", required=True, metavar="DIR", help="where the agent keeps everything")
     run.add_argument("--address", default="", help="where other nodes reach this one (default: found out)")
     run.add_argument("--insecure", action="store_true", help="accept a connection without TLS off loopback")
+    run.add_argument(
+        "--environments",
+        choices=ENVIRONMENTS,
+        default="own",
+        help="where a stage's packages come from: the coordinator's store, an index, or the agent's own environment",
+    )
+    run.add_argument(
+        "--refuse", action="append", default=[], choices=REFUSABLE, help="models that must not be loaded here"
+    )
     run.add_argument("--tied", action="store_true", help=argparse.SUPPRESS)
     run.set_defaults(command=_run)
     adopt = commands.add_parser("adopt", help="accept another cluster", epilog=_ADOPT_EXAMPLE, formatter_class=shape)

@@ -10,6 +10,8 @@ from fogline.wire.channel import require_loopback, split_address
 from fogline.wire.terms import NAME, NAME_RULE, ErrorKind, FoglineError
 
 LAYERS = ("edge", "fog", "cloud")
+ENVIRONMENTS = ("store", "index", "own")
+REFUSABLE = ("pickle",)
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Config:
     """Where other nodes reach this one; empty: the address it has towards the coordinator."""
     insecure: bool = False
     """Accept a connection without TLS to another machine."""
+    environments: str = "own"
+    """Where a stage's packages come from: wheels of the coordinator's store, an index this node reaches, or nowhere,
+    since stages run in the agent's own environment."""
+    refuses: tuple[str, ...] = ()
+    """Kinds of models that must not be loaded here."""
     tied: bool = False
     """End with the parent process, and end every stage first."""
 

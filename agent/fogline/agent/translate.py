@@ -63,6 +63,9 @@ def node_facts(config: Config, facts: Facts) -> common.NodeFacts:
         address=facts.address,
         frameworks=facts.frameworks,
         connectors=facts.connectors,
+        libc=facts.libc,
+        environments=config.environments,
+        refuses=config.refuses,
     )
 
 

@@ -131,6 +131,9 @@ class NodeFacts(_message.Message):
     LAST_PORT_FIELD_NUMBER: _builtins.int
     FRAMEWORKS_FIELD_NUMBER: _builtins.int
     CONNECTORS_FIELD_NUMBER: _builtins.int
+    LIBC_FIELD_NUMBER: _builtins.int
+    ENVIRONMENTS_FIELD_NUMBER: _builtins.int
+    REFUSES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     layer: _builtins.str
     """edge, fog or cloud"""
@@ -152,6 +155,10 @@ class NodeFacts(_message.Message):
     first_port: _builtins.int
     """range of ports the coordinator may hand out"""
     last_port: _builtins.int
+    libc: _builtins.str
+    """such as glibc-2.36; what wheels are chosen by"""
+    environments: _builtins.str
+    """store, index or own: where stages' packages come from; empty: own"""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -164,6 +171,10 @@ class NodeFacts(_message.Message):
 
     @_builtins.property
     def connectors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def refuses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """kinds of models its operator does not allow: pickle"""
+
     def __init__(
         self,
         *,
@@ -185,10 +196,13 @@ class NodeFacts(_message.Message):
         last_port: _builtins.int = ...,
         frameworks: _abc.Iterable[_builtins.str] | None = ...,
         connectors: _abc.Iterable[_builtins.str] | None = ...,
+        libc: _builtins.str = ...,
+        environments: _builtins.str = ...,
+        refuses: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "architecture", b"architecture", "boot_id", b"boot_id", "connectors", b"connectors", "cpus", b"cpus", "disk_bytes", b"disk_bytes", "drivers", b"drivers", "first_port", b"first_port", "frameworks", b"frameworks", "hostname", b"hostname", "labels", b"labels", "last_port", b"last_port", "layer", b"layer", "machine_id", b"machine_id", "memory_bytes", b"memory_bytes", "name", b"name", "os", b"os", "python", b"python"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "architecture", b"architecture", "boot_id", b"boot_id", "connectors", b"connectors", "cpus", b"cpus", "disk_bytes", b"disk_bytes", "drivers", b"drivers", "environments", b"environments", "first_port", b"first_port", "frameworks", b"frameworks", "hostname", b"hostname", "labels", b"labels", "last_port", b"last_port", "layer", b"layer", "libc", b"libc", "machine_id", b"machine_id", "memory_bytes", b"memory_bytes", "name", b"name", "os", b"os", "python", b"python", "refuses", b"refuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

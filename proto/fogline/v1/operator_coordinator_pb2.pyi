@@ -290,6 +290,7 @@ class PlannedSegment(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     PASSED_OVER_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
+    TARGETS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     node: _builtins.str
     @_builtins.property
@@ -300,6 +301,10 @@ class PlannedSegment(_message.Message):
     def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """of each copy, in order"""
 
+    @_builtins.property
+    def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """kinds of nodes that need a lock for it, such as 3.11-x86_64-glibc-2.36"""
+
     def __init__(
         self,
         *,
@@ -308,10 +313,11 @@ class PlannedSegment(_message.Message):
         node: _builtins.str = ...,
         passed_over: _abc.Iterable[Global___PassedOver] | None = ...,
         nodes: _abc.Iterable[_builtins.str] | None = ...,
+        targets: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "node", b"node", "nodes", b"nodes", "passed_over", b"passed_over", "stages", b"stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "node", b"node", "nodes", b"nodes", "passed_over", b"passed_over", "stages", b"stages", "targets", b"targets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -375,6 +381,38 @@ class PlannedLink(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PlannedLink: _TypeAlias = PlannedLink  # noqa: Y015
+
+@_typing.final
+class Lock(_message.Message):
+    """The hashed list of packages of a segment's environment on one kind of node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    REQUIREMENTS_DIGEST_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    segment: _builtins.str
+    target: _builtins.str
+    requirements_digest: _builtins.str
+    """SHA-256 of what was asked for"""
+    digest: _builtins.str
+    """of the lock, an artifact"""
+    def __init__(
+        self,
+        *,
+        segment: _builtins.str = ...,
+        target: _builtins.str = ...,
+        requirements_digest: _builtins.str = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "requirements_digest", b"requirements_digest", "segment", b"segment", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lock: _TypeAlias = Lock  # noqa: Y015
 
 @_typing.final
 class MissingArtifactsRequest(_message.Message):
@@ -486,12 +524,17 @@ class SubmitRequest(_message.Message):
     MACHINE_ID_FIELD_NUMBER: _builtins.int
     ARTIFACTS_FIELD_NUMBER: _builtins.int
     INCOMPATIBLE_FIELD_NUMBER: _builtins.int
+    LOCKS_FIELD_NUMBER: _builtins.int
     document: _builtins.bytes
     machine_id: _builtins.str
     @_builtins.property
     def artifacts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def incompatible(self) -> _containers.RepeatedCompositeFieldContainer[Global___Incompatible]: ...
+    @_builtins.property
+    def locks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lock]:
+        """one for each segment and kind of node, as the plan asked for"""
+
     def __init__(
         self,
         *,
@@ -499,10 +542,11 @@ class SubmitRequest(_message.Message):
         machine_id: _builtins.str = ...,
         artifacts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         incompatible: _abc.Iterable[Global___Incompatible] | None = ...,
+        locks: _abc.Iterable[Global___Lock] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "document", b"document", "incompatible", b"incompatible", "machine_id", b"machine_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts", b"artifacts", "document", b"document", "incompatible", b"incompatible", "locks", b"locks", "machine_id", b"machine_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

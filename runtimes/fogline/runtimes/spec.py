@@ -79,9 +79,9 @@ COUNTERS = ("in", "done", "filtered", "dead_lettered", "dropped", "in_flight", "
 """Per stage, in this order everywhere: `in = done + filtered + dead_lettered + dropped + in_flight`."""
 
 
-_LATER_KEYS = ("route", "envelopes", "exactly_once", "shared")
-"""Of stages and endpoints, in a later release than the others; left out while empty, so that the digest of what does
-not use them stays what it was, and no process is replaced for an upgrade."""
+_LATER_KEYS = ("route", "envelopes", "exactly_once", "shared", "bundled", "lock")
+"""Of segments, stages and endpoints, in a later release than the others; left out while empty, so that the digest of
+what does not use them stays what it was, and no process is replaced for an upgrade."""
 
 
 class SpecError(ValueError):
@@ -128,6 +128,8 @@ class StageSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the framework: `entrypoint`, `function`, `args`, `input`, `output`, `method`, ..."""
     on_error: OnErrorSpec = OnErrorSpec()
+    bundled: bool = False
+    """The artifact of a model is the bundle of a folder; that of code always is."""
     route: str = ""
     """The field of a result that names the outputs it goes to; empty: every result goes to all of them."""
 
@@ -182,6 +184,8 @@ class SegmentSpec:
     restart: str = "always"
     """What the agent does when the process dies: `always`, `on-failure` or `no`."""
     health: HealthSpec = HealthSpec()
+    lock: str = ""
+    """SHA-256 of the lock of its environment, an artifact; empty: it runs in the agent's own."""
     spec_version: int = SPEC_VERSION
 
     @property
@@ -203,7 +207,7 @@ class SegmentSpec:
     def to_bytes(self) -> bytes:
         """Canonical JSON: sorted keys, no blanks, UTF-8. The digest is taken over these bytes."""
         document = dataclasses.asdict(self)
-        for part in (*document["stages"], *document["sources"], *document["sinks"]):
+        for part in (document, *document["stages"], *document["sources"], *document["sinks"]):
             for key in _LATER_KEYS:
                 if not part.get(key, True):
                     del part[key]

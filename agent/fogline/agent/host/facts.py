@@ -38,6 +38,7 @@ class Facts:
     architecture: str
     os: str
     python: str
+    libc: str
     cpus: float
     memory_bytes: int
     disk_bytes: int
@@ -58,6 +59,7 @@ def gather(state_dir: Path, coordinator: str, address: str) -> Facts:
         architecture=system.machine,
         os=f"{system.sysname} {system.release}",
         python=".".join(str(part) for part in sys.version_info[:3]),
+        libc=_libc(),
         cpus=float(len(os.sched_getaffinity(0))),
         memory_bytes=_memory_bytes(),
         disk_bytes=disk.f_bavail * disk.f_frsize,
@@ -81,6 +83,15 @@ def machine_id(state_dir: Path) -> str:
     fresh = os.urandom(16).hex()
     (state_dir / "machine-id").write_text(fresh + "\n")
     return fresh
+
+
+def _libc() -> str:
+    """Such as `glibc-2.36`; by it a wheel is known to run here."""
+    try:
+        name, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").split()
+    except (ValueError, OSError):
+        return "unknown"
+    return f"{name}-{version}"
 
 
 def _memory_bytes() -> int:

@@ -16,6 +16,9 @@ HEARTBEAT_S = 10.0
 SUSPECT_AFTER_S = 30.0
 DISCONNECTED_AFTER_S = 60.0
 
+OWN = "own"
+"""The stages of such a node run in the agent's own environment."""
+
 
 class NodeState(StrEnum):
     """How alive a node is."""
@@ -41,7 +44,21 @@ class Node:
     drivers: tuple[str, ...] = ("process",)
     frameworks: tuple[str, ...] = ()
     connectors: tuple[str, ...] = ()
+    python: str = ""
+    libc: str = ""
+    environments: str = OWN
+    """Where its stages' packages come from."""
+    refuses: tuple[str, ...] = ()
+    """Kinds of models that its operator does not allow."""
     state: NodeState = NodeState.CONNECTED
+
+    @property
+    def target(self) -> str:
+        """The kind of node that wheels are chosen for, such as `3.11-x86_64-glibc-2.36`; empty: it needs no lock."""
+        if self.environments == OWN:
+            return ""
+        minor = ".".join(self.python.split(".")[:2])
+        return f"{minor}-{self.architecture}-{self.libc}"
 
 
 def node_state(*, connected: bool, silent_s: float) -> NodeState:

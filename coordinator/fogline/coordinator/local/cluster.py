@@ -32,6 +32,7 @@ class LocalCluster:
         """Start one agent and return; `wait_for_nodes` waits."""
         state = self.folder / name
         arguments = ["run", "--coordinator", self.address, "--name", name, "--layer", layer, "--tied"]
+        arguments += ["--environments", "own"]
         self.children.start(name, command("fogline.agent.cli", *arguments, "--state-dir", str(state)))
 
     def wait_for_nodes(self, count: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from fogline.coordinator.core.deployment import Copy, Seen, Want
-from fogline.coordinator.core.fleet import Node, NodeState
+from fogline.coordinator.core.fleet import OWN, Node, NodeState
 from fogline.coordinator.core.imports import Held
 from fogline.coordinator.core.place import PassedOver
 from fogline.coordinator.core.plan import Plan
@@ -41,6 +41,10 @@ def node(facts: common.NodeFacts, state: NodeState) -> Node:
         drivers=tuple(facts.drivers),
         frameworks=tuple(facts.frameworks),
         connectors=tuple(facts.connectors),
+        python=facts.python,
+        libc=facts.libc,
+        environments=facts.environments or OWN,
+        refuses=tuple(facts.refuses),
         state=state,
     )
 
