@@ -87,6 +87,12 @@ def test_a_time_that_cannot_be_is_none() -> None:
         assert unpack(MARK + len(head).to_bytes(4, "big") + head + b"1") == [("a", b"1", NOTHING)]
 
 
+def test_a_record_without_a_time_has_that_of_its_envelope() -> None:
+    mixed = pack([Item(0, "a", b"1"), Item(0, "b", b"2", Carried(None, 5))])
+    assert [along.time_ms for _, _, along in unpack(mixed, time_ms=7)] == [7, 5]
+    assert [along.time_ms for _, _, along in unpack(pack([Item(0, "a", b"1")]), time_ms=7)] == [7]
+
+
 HEADS: list[Any] = [
     {},
     [],

@@ -94,6 +94,9 @@ def _decode_each(decode: Decode, payloads: list[bytes]) -> tuple[list[Any], list
 
 def _encoded(encodes: tuple[Encode | Route, ...], records: Any) -> Outcome:
     try:
+        if len(encodes) == 1:
+            encode = encodes[0]
+            return [(encode(record),) for record in records]
         return [tuple([encode(record) for encode in encodes]) for record in records]
     except Exception as error:  # noqa: BLE001 - encoding calls methods of what user code returned
         return Failed(error)

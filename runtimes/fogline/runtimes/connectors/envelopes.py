@@ -50,8 +50,9 @@ def pack(items: Sequence[Item]) -> bytes:
     return b"".join((MARK, len(head).to_bytes(_LENGTH_BYTES, "big"), head, *[item.payload for item in items]))
 
 
-def unpack(payload: bytes) -> list[Record]:
-    """The records. Raises ValueError for anything that is no envelope."""
+def unpack(payload: bytes, time_ms: int = 0) -> list[Record]:
+    """The records; those that know no time of their own get `time_ms`. Raises ValueError for anything that is no
+    envelope."""
     start = len(MARK) + _LENGTH_BYTES
     if not payload.startswith(MARK) or len(payload) < start:
         raise ValueError("no envelope")
@@ -59,7 +60,7 @@ def unpack(payload: bytes) -> list[Record]:
     head = orjson.loads(payload[start:end])
     try:
         ids, sizes = list(map(str, head["ids"])), list(map(int, head["sizes"]))
-        carried = _brought(head, len(ids))
+        carried = _brought(head, len(ids), time_ms)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"no head of an envelope: {error!r}") from None
     ends = list(accumulate(sizes, initial=end))
@@ -79,9 +80,11 @@ def _taken_along(carried: Sequence[Carried]) -> dict[str, list[Any]]:
     return along
 
 
-def _brought(head: dict[str, Any], count: int) -> list[Carried]:
+def _brought(head: dict[str, Any], count: int, time_ms: int) -> list[Carried]:
     """The same, read; a head of an earlier release has none of it. Neighbours often carry the same."""
-    times_ms = [_time_ms(each) for each in head.get("times", [0] * count)]
+    if not head.keys() & {"times", "traces", "keys"}:
+        return [Carried(None, time_ms)] * count
+    times_ms = [_time_ms(each) or time_ms for each in head.get("times", [0] * count)]
     traces = [trace_of(each.encode()) for each in head["traces"]] if "traces" in head else [""] * count
     keys = head.get("keys", [None] * count)
     if not len(keys) == len(times_ms) == len(traces):
@@ -184,7 +187,7 @@ class EnvelopeSource(Wrapped, Source):
     def _open(self, envelope: Message) -> None:
         """What is no envelope is a record as it is: its stage will say what is wrong with it."""
         try:
-            records = unpack(envelope.payload)
+            records = unpack(envelope.payload, envelope.carried.time_ms)
         except ValueError:
             records = [(envelope.id, envelope.payload, envelope.carried)]
         if not records:
@@ -193,9 +196,9 @@ class EnvelopeSource(Wrapped, Source):
             self._records.clear()  # of an earlier connection: what was not taken comes again with its envelope
         opened = _Opened(envelope, len(records))
         number, again, arrived_at = envelope.connection, envelope.redelivered, envelope.arrived_at
-        for ident, payload, carried in records:
-            known = carried if carried.time_ms else carried._replace(time_ms=envelope.carried.time_ms)
-            self._records.append(Message(payload, ident, number, again, opened, arrived_at, known))
+        self._records.extend(
+            [Message(payload, ident, number, again, opened, arrived_at, known) for ident, payload, known in records]
+        )
 
 
 class EnvelopeSink(Wrapped, Sink):

@@ -82,7 +82,7 @@ class SklearnModel(Framework):
         from fogline.runtimes.frameworks.tensors import Column
 
         listed = [row if isinstance(row, list) else [row] for row in chunk]
-        if any(str in map(type, row) for row in listed):
+        if str in map(type, listed[0]):  # of a row further on that differs, stacking tells
             return self._np.array(listed, dtype=object)
         return Column("record", self._np.dtype("float64"), (self._features,)).stack(listed)
 
