@@ -1,4 +1,5 @@
 # make demo    see it work
+# make lstm    a TensorFlow model between MQTT and Kafka, code from git, compared with plain Keras
 # make check   while working: lint and the fast tests
 # make test    before a change is done: everything, with real brokers
 # make chaos   the long form of the end-to-end tests, under faults; SEEDS=3 for more of them
@@ -9,7 +10,7 @@ PYTHON ?= python3
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 
-.PHONY: .venv demo check lint test chaos bench clean
+.PHONY: .venv demo lstm check lint test chaos bench clean
 
 .venv: .venv/ready-dev
 
@@ -23,6 +24,10 @@ BIN := .venv/bin
 
 demo: .venv/ready-demo
 	$(BIN)/coord demo
+
+lstm: .venv/ready-dev
+	tests/install-real-parts.sh
+	$(BIN)/python tests/servers.py --do $(BIN)/python examples/lstm-anomaly/run.py --mqtt {mqtt} --kafka {kafka}
 
 check: .venv/ready-dev
 	$(BIN)/ruff check

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
-import time
 from pathlib import Path
-from types import TracebackType
 
 from support.mosquitto import free_port
+from support.server import Server
 
-START_TIMEOUT_S = 40.0
-STOP_TIMEOUT_S = 20.0
 _ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = Path(os.environ.get("FOGLINE_KAFKA") or _ROOT / "build/kafka")
 """The folder of jars that `tests/install-real-parts.sh` fills."""
@@ -28,27 +24,19 @@ def missing() -> str:
     return "" if any(LIBRARIES.glob("kafka_*.jar")) else f"the jars of Kafka in {LIBRARIES}"
 
 
-class Kafka:
+class Kafka(Server):
     """`with Kafka(folder) as kafka:` starts it and stops it; `restart` keeps port and data."""
+
+    program, start_timeout_s, stop_timeout_s = "kafka", 40.0, 20.0
 
     def __init__(
         self, folder: Path, *, host: str = "127.0.0.1", port: int | None = None, extra: tuple[str, ...] = ()
     ) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.host = host
         self.port = port or free_port()
         self._controller_port = free_port()
         self._extra = extra
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Kafka:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     @property
     def server(self) -> str:
@@ -63,45 +51,23 @@ class Kafka:
         config = self.folder / "server.properties"
         if not config.exists():
             self._format(config)
-        with (self.folder / "kafka.log").open("ab") as log:
-            arguments = [*self._java("-Xmx512m", "-XX:+UseSerialGC"), "kafka.Kafka", str(config)]
-            self._process = subprocess.Popen(arguments, stdout=log, stderr=log)
+        self._spawn([*self._java("-Xmx512m", "-XX:+UseSerialGC"), "kafka.Kafka", str(config)])
         if wait:
             self.wait_until_it_answers()
-
-    def stop(self) -> None:
-        """SIGTERM: the broker closes its logs and ends."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """SIGKILL, as when the machine goes away."""
-        self._end(signal.SIGKILL)
-
-    def restart(self) -> None:
-        """Stop (if it runs) and start again on the same port with the same data."""
-        self.stop()
-        self.start()
-
-    def log(self) -> str:
-        return (self.folder / "kafka.log").read_text(errors="replace")
 
     def wait_until_it_answers(self) -> None:
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 
-        assert self._process is not None
         client = AdminClient({"bootstrap.servers": self.server, "log_level": 0, "reconnect.backoff.max.ms": 200})
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise RuntimeError(f"Kafka ended with {self._process.returncode}:\n{self.log()}")
+
+        def answers() -> bool:
             try:
-                if client.list_topics(timeout=1).brokers:
-                    return
+                return bool(client.list_topics(timeout=1).brokers)
             except KafkaException:
-                time.sleep(0.05)
-        self.kill()
-        raise RuntimeError(f"Kafka did not answer within {START_TIMEOUT_S} s:\n{self.log()}")
+                return False
+
+        self._wait_until(answers)
 
     def _format(self, config: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -137,14 +103,3 @@ class Kafka:
         }
         given = dict(line.split("=", 1) for line in self._extra)
         return [f"{key}={value}" for key, value in (defaults | given).items()]
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(how)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
