@@ -217,6 +217,49 @@ FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
 FRAMEWORK_ALIASES: Mapping[str, str] = {"scikit-learn": "sklearn", "keras": "tensorflow"}
 
 
+RUNTIME_REQUIREMENTS = ("orjson>=3.9",)
+"""What a stage process needs whatever it runs. Requirements here are PEP 508 strings, those of the extras."""
+
+_NUMPY = "numpy>=1.26"
+FRAMEWORK_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
+    "code": (),
+    "onnx": ("onnxruntime>=1.18", _NUMPY),
+    "sklearn": ("scikit-learn>=1.4", "joblib>=1.3", _NUMPY),
+    "tensorflow": (
+        "tensorflow-cpu>=2.16; platform_machine == 'x86_64'",
+        "tensorflow>=2.16; platform_machine != 'x86_64'",
+        _NUMPY,
+    ),
+    "tflite": (
+        "ai-edge-litert>=1.2; platform_machine != 'armv7l'",
+        "tflite-runtime>=2.14; platform_machine == 'armv7l'",
+        _NUMPY,
+    ),
+}
+"""Framework -> what its stages need."""
+
+CONNECTOR_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
+    "file": (),
+    "kafka": (
+        "confluent-kafka>=2.4; "
+        "platform_machine == 'x86_64' or platform_machine == 'aarch64' or platform_machine == 'arm64'",
+        "kafka-python>=3.0,<4",
+    ),
+    "mqtt": (),
+    "websocket": ("websockets>=12",),
+}
+"""Connector -> what the stages at its queues need."""
+PAHO_REQUIREMENTS = ("paho-mqtt>=2.0,<3",)
+"""Of mqtt with `"client": "paho"`: otherwise Fogline speaks it itself."""
+
+
+def connector_requirements(connector: str, props: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a stage needs for a queue with these options."""
+    if connector == "mqtt" and props.get("client") == "paho":
+        return PAHO_REQUIREMENTS
+    return CONNECTOR_REQUIREMENTS.get(connector, ())
+
+
 def file_format(path: str) -> str:
     """The format that a path's ending stands for; empty when it says nothing."""
     name = path.rpartition("/")[2].lower()
