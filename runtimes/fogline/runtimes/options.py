@@ -172,6 +172,14 @@ batch of Kafka's costs little more for being large, and each waits for its own c
 BATCH_SIZE = 256
 """For all others."""
 
+_TENSORS = (
+    Option("input", "names", "Field, or fields in order, that the model reads.", "features"),
+    Option("output", "string", "Field under which the answer is added to the record.", "score"),
+    Option("input_format", "string", "Encoding of the records.", "json", default="json", choices=("json",)),
+    Option("optimize", "object", "Smaller model for the edge.", {"precision": "int8"}, available=False),
+)
+"""Of every framework whose models read tensors."""
+
 FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
     "code": (
         Option("path", "string", "Folder of the code, relative to the document.", "./preparation", required=True),
@@ -180,11 +188,8 @@ FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
     ),
     "onnx": (
         Option("path", "string", "Model file, relative to the document.", "./models/detector.onnx", required=True),
-        Option("input", "names", "Field, or fields in order, that the model reads.", "features"),
-        Option("output", "string", "Field under which the answer is added to the record.", "score"),
-        Option("input_format", "string", "Encoding of the records.", "json", default="json", choices=("json",)),
         Option("serializer", "string", "How the file was written.", "onnx", choices=("onnx",)),
-        Option("optimize", "object", "Smaller model for the edge.", {"precision": "int8"}, available=False),
+        *_TENSORS,
     ),
     "sklearn": (
         Option("path", "string", "Model file, relative to the document.", "./models/forest.joblib", required=True),
@@ -209,8 +214,24 @@ FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
         Option("input_format", "string", "Encoding of the records.", "json", default="json", choices=("json",)),
         Option("optimize", "object", "Smaller model for the edge.", {"precision": "int8"}, available=False),
     ),
-    "tensorflow": None,
-    "tflite": None,
+    "tensorflow": (
+        Option(
+            "path", "string", "Model file or folder, relative to the document.", "./models/net.keras", required=True
+        ),
+        Option(
+            "serializer",
+            "string",
+            "How it was written; else as the path ends: .h5, .keras, anything else is a SavedModel folder.",
+            "keras",
+            choices=("h5", "keras", "savedmodel"),
+        ),
+        *_TENSORS,
+    ),
+    "tflite": (
+        Option("path", "string", "Model file, relative to the document.", "./models/net.tflite", required=True),
+        Option("serializer", "string", "How the file was written.", "tflite", choices=("tflite",)),
+        *_TENSORS,
+    ),
 }
 """Framework -> its options; None: the framework is known but this release refuses it."""
 
@@ -277,3 +298,19 @@ def defaults(table: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, A
     """The given options completed by the table's defaults."""
     known = {option.name: option.default for option in table if option.default is not None}
     return known | dict(given)
+
+
+FOLDERS = frozenset({"savedmodel"})
+"""Serializers that write a folder: the artifact is its bundle."""
+_SERIALIZERS: Mapping[str, str] = {".h5": "h5", ".hdf5": "h5", ".keras": "keras"}
+"""Ending of a TensorFlow model's path -> how it was written."""
+
+
+def completed(framework: str, props: Mapping[str, Any]) -> dict[str, Any]:
+    """The props of a stage with the defaults of its framework, and the serializer that the path's ending stands for."""
+    known = defaults(FRAMEWORKS.get(framework) or (), props)
+    if framework == "tensorflow":
+        name = str(known.get("path", "")).rstrip("/").rpartition("/")[2].lower()
+        ending = name[name.rfind(".") :] if "." in name else ""
+        known.setdefault("serializer", _SERIALIZERS.get(ending, "savedmodel"))
+    return known
