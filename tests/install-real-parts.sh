@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the real parts that the tests talk to: mosquitto through apt-get, Apache Kafka through Maven into
-# build/kafka (FOGLINE_KAFKA names another folder of its jars), ip for the network that is cut. Called by `make test`.
+# build/kafka (FOGLINE_KAFKA names another folder of its jars), ip for the network that is cut, TensorFlow through PyPI into
+# build/tensorflow (FOGLINE_TENSORFLOW names another folder). Called by `make test`.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -30,3 +31,5 @@ if ! compgen -G "$jars/kafka_*.jar" >/dev/null; then
     mvn --quiet --batch-mode --file "$root/tests/support/kafka_server/pom.xml" \
         dependency:copy-dependencies -DoutputDirectory="$jars"
 fi
+
+"$root/.venv/bin/python" "$root/tests/support/tensorflow_env.py" >/dev/null

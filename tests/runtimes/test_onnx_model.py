@@ -10,7 +10,8 @@ from onnx import TensorProto, helper
 
 from fogline.runtimes.errors import BadMessage, StageUnusable
 from fogline.runtimes.frameworks.base import Failed, Result
-from fogline.runtimes.frameworks.onnx_model import CHUNK, OnnxModel
+from fogline.runtimes.frameworks.onnx_model import OnnxModel
+from fogline.runtimes.frameworks.tensor_model import CHUNK
 from fogline.runtimes.spec import StageSpec
 
 FLOAT, INT64, STRING = TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING

@@ -27,6 +27,7 @@ OPTIONAL_LIBRARIES = {
     "joblib": ("frameworks/sklearn_model",),
     "tensorflow": ("frameworks/tensorflow_model",),
     "ai_edge_litert": ("frameworks/tflite_model",),
+    "tflite_runtime": ("frameworks/tflite_model",),
     "numpy": ("frameworks/",),
     "docker": ("drivers/docker",),
     "typer": ("coordinator/cli/",),

@@ -172,6 +172,14 @@ batch of Kafka's costs little more for being large, and each waits for its own c
 BATCH_SIZE = 256
 """For all others."""
 
+_TENSORS = (
+    Option("input", "names", "Field, or fields in order, that the model reads.", "features"),
+    Option("output", "string", "Field under which the answer is added to the record.", "score"),
+    Option("input_format", "string", "Encoding of the records.", "json", default="json", choices=("json",)),
+    Option("optimize", "object", "Smaller model for the edge.", {"precision": "int8"}, available=False),
+)
+"""Of every framework whose models read tensors."""
+
 FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
     "code": (
         Option("path", "string", "Folder of the code, relative to the document.", "./preparation", required=True),
@@ -180,11 +188,8 @@ FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
     ),
     "onnx": (
         Option("path", "string", "Model file, relative to the document.", "./models/detector.onnx", required=True),
-        Option("input", "names", "Field, or fields in order, that the model reads.", "features"),
-        Option("output", "string", "Field under which the answer is added to the record.", "score"),
-        Option("input_format", "string", "Encoding of the records.", "json", default="json", choices=("json",)),
         Option("serializer", "string", "How the file was written.", "onnx", choices=("onnx",)),
-        Option("optimize", "object", "Smaller model for the edge.", {"precision": "int8"}, available=False),
+        *_TENSORS,
     ),
     "sklearn": (
         Option("path", "string", "Model file, relative to the document.", "./models/forest.joblib", required=True),
@@ -209,12 +214,71 @@ FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
         Option("input_format", "string", "Encoding of the records.", "json", default="json", choices=("json",)),
         Option("optimize", "object", "Smaller model for the edge.", {"precision": "int8"}, available=False),
     ),
-    "tensorflow": None,
-    "tflite": None,
+    "tensorflow": (
+        Option(
+            "path", "string", "Model file or folder, relative to the document.", "./models/net.keras", required=True
+        ),
+        Option(
+            "serializer",
+            "string",
+            "How it was written; else as the path ends: .h5, .keras, anything else is a SavedModel folder.",
+            "keras",
+            choices=("h5", "keras", "savedmodel"),
+        ),
+        *_TENSORS,
+    ),
+    "tflite": (
+        Option("path", "string", "Model file, relative to the document.", "./models/net.tflite", required=True),
+        Option("serializer", "string", "How the file was written.", "tflite", choices=("tflite",)),
+        *_TENSORS,
+    ),
 }
 """Framework -> its options; None: the framework is known but this release refuses it."""
 
 FRAMEWORK_ALIASES: Mapping[str, str] = {"scikit-learn": "sklearn", "keras": "tensorflow"}
+
+
+RUNTIME_REQUIREMENTS = ("orjson>=3.9",)
+"""What a stage process needs whatever it runs. Requirements here are PEP 508 strings, those of the extras."""
+
+_NUMPY = "numpy>=1.26"
+FRAMEWORK_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
+    "code": (),
+    "onnx": ("onnxruntime>=1.18", _NUMPY),
+    "sklearn": ("scikit-learn>=1.4", "joblib>=1.3", _NUMPY),
+    "tensorflow": (
+        "tensorflow-cpu>=2.16; platform_machine == 'x86_64'",
+        "tensorflow>=2.16; platform_machine != 'x86_64'",
+        _NUMPY,
+    ),
+    "tflite": (
+        "ai-edge-litert>=1.2; platform_machine != 'armv7l'",
+        "tflite-runtime>=2.14; platform_machine == 'armv7l'",
+        _NUMPY,
+    ),
+}
+"""Framework -> what its stages need."""
+
+CONNECTOR_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
+    "file": (),
+    "kafka": (
+        "confluent-kafka>=2.4; "
+        "platform_machine == 'x86_64' or platform_machine == 'aarch64' or platform_machine == 'arm64'",
+        "kafka-python>=3.0,<4",
+    ),
+    "mqtt": (),
+    "websocket": ("websockets>=12",),
+}
+"""Connector -> what the stages at its queues need."""
+PAHO_REQUIREMENTS = ("paho-mqtt>=2.0,<3",)
+"""Of mqtt with `"client": "paho"`: otherwise Fogline speaks it itself."""
+
+
+def connector_requirements(connector: str, props: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a stage needs for a queue with these options."""
+    if connector == "mqtt" and props.get("client") == "paho":
+        return PAHO_REQUIREMENTS
+    return CONNECTOR_REQUIREMENTS.get(connector, ())
 
 
 def file_format(path: str) -> str:
@@ -234,3 +298,19 @@ def defaults(table: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, A
     """The given options completed by the table's defaults."""
     known = {option.name: option.default for option in table if option.default is not None}
     return known | dict(given)
+
+
+FOLDERS = frozenset({"savedmodel"})
+"""Serializers that write a folder: the artifact is its bundle."""
+_SERIALIZERS: Mapping[str, str] = {".h5": "h5", ".hdf5": "h5", ".keras": "keras"}
+"""Ending of a TensorFlow model's path -> how it was written."""
+
+
+def completed(framework: str, props: Mapping[str, Any]) -> dict[str, Any]:
+    """The props of a stage with the defaults of its framework, and the serializer that the path's ending stands for."""
+    known = defaults(FRAMEWORKS.get(framework) or (), props)
+    if framework == "tensorflow":
+        name = str(known.get("path", "")).rstrip("/").rpartition("/")[2].lower()
+        ending = name[name.rfind(".") :] if "." in name else ""
+        known.setdefault("serializer", _SERIALIZERS.get(ending, "savedmodel"))
+    return known

@@ -24,6 +24,8 @@ FRAMEWORKS = {
     "code": "fogline.runtimes.frameworks.python_code:PythonCode",
     "onnx": "fogline.runtimes.frameworks.onnx_model:OnnxModel",
     "sklearn": "fogline.runtimes.frameworks.sklearn_model:SklearnModel",
+    "tensorflow": "fogline.runtimes.frameworks.tensorflow_model:TensorflowModel",
+    "tflite": "fogline.runtimes.frameworks.tflite_model:TfliteModel",
 }
 
 

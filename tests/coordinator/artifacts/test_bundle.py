@@ -110,7 +110,21 @@ def test_size_and_number_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_limits_are_those_of_the_extractor() -> None:
     assert (bundle.SIZE_LIMIT_BYTES, bundle.ENTRY_LIMIT) == (64 * 1024 * 1024, 10_000)
+    assert bundle.MODEL_LIMIT_BYTES == 1024**3
 
 
 def test_an_absent_folder_is_named(tmp_path: Path) -> None:
     assert f"{tmp_path}/none cannot be read" in refusal(tmp_path / "none")
+
+
+def test_a_model_is_bundled_alike_but_may_be_larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = a_tree(tmp_path / "model", ["saved_model.pb", "variables/data"])
+    total = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+    bundle.bundle_model(root, tmp_path / "model.tar")
+    assert (tmp_path / "model.tar").read_bytes() == bundle_folder(root)
+    monkeypatch.setattr(bundle, "SIZE_LIMIT_BYTES", 1)
+    monkeypatch.setattr(bundle, "MODEL_LIMIT_BYTES", total)
+    bundle.bundle_model(root, tmp_path / "model.tar")
+    monkeypatch.setattr(bundle, "MODEL_LIMIT_BYTES", total - 1)
+    with pytest.raises(FoglineError, match="a folder that holds the model alone"):
+        bundle.bundle_model(root, tmp_path / "model.tar")

@@ -133,3 +133,32 @@ def test_what_others_judge_is_left_alone(site: Path) -> None:
 
 def test_without_a_document_there_is_nothing(site: Path) -> None:
     assert resolve(load([written(site, {"version": 3})])) == Resolved()
+
+
+def test_a_saved_model_is_the_bundle_of_its_folder(site: Path) -> None:
+    (site / "net" / "variables").mkdir(parents=True)
+    changes = [("pipeline/judge/framework", "tensorflow"), (JUDGE, {"path": "./net"})]
+    (problem,) = resolved(site, *changes).problems
+    assert problem.pointer == "/pipeline/judge/props/path"
+    assert "it has no saved_model.pb" in problem.message
+    (site / "net" / "saved_model.pb").write_bytes(b"graph")
+    found = resolved(site, *changes)
+    assert found.problems == []
+    blob = found.blobs[found.artifacts["judge"]]
+    assert isinstance(blob, Path)
+    assert blob.read_bytes() == bundle_folder(site / "net")
+    del found
+    assert not blob.exists()
+
+
+def test_a_folder_is_no_file_and_a_file_no_folder(site: Path) -> None:
+    (site / "net").mkdir()
+    (site / "net.keras").write_bytes(b"x")
+    for props, message in (
+        ({"path": "./net", "serializer": "h5"}, "is not a file"),
+        ({"path": "./net.keras", "serializer": "savedmodel"}, "is not the folder of a SavedModel"),
+        ({"path": "./absent"}, "there is no model folder"),
+        ({"path": "./absent.h5"}, "there is no model file"),
+    ):
+        (problem,) = resolved(site, ("pipeline/judge/framework", "tensorflow"), (JUDGE, props)).problems
+        assert message in problem.message

@@ -234,11 +234,11 @@ def test_an_infra_map_makes_unknown_machines_errors() -> None:
     ]
 
 
-def test_options_of_plugins_without_a_table_are_left_alone() -> None:
-    assert (
-        checked(setting((JUDGE + "/framework", "keras"), (JUDGE + "/props", {"path": "x.h5", "serializer": "h5"})))
-        == []
-    )
+@pytest.mark.parametrize(("serializer", "count"), [("h5", 0), ("keras", 0), ("savedmodel", 0), ("pickle", 1)])
+def test_an_alias_is_judged_by_the_table_of_its_framework(serializer: str, count: int) -> None:
+    props = {"path": "x.h5", "serializer": serializer}
+    found = checked(setting((JUDGE + "/framework", "keras"), (JUDGE + "/props", props)))
+    assert [each.pointer for each in found] == ["/pipeline/judge/props/serializer"] * count
 
 
 def test_an_older_dialect_is_not_judged_by_the_newer_tables() -> None:

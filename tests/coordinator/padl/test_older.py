@@ -107,7 +107,6 @@ def test_the_shorter_deadline_of_two_holds(tmp_path: Path) -> None:
 
 REFUSED: list[tuple[str, Any, str, str, str]] = [
     ("pipeline/judge/model", "judge.pfa", "", "nothing says what kind of model 'judge.pfa' is", '"framework": one of'),
-    ("pipeline/judge/model", "judge.h5", "", "framework 'tensorflow' is not available yet", "available: onnx"),
     ("pipeline/judge/model", "models:/judge/1", "", "nothing says what kind of model", "framework"),
     ("pipeline/judge/model", "https://x/a.onnx", "", "fetching from 'https:' addresses is not available yet", "file"),
     ("pipeline/judge/model", "", "", "nothing says what kind of model '' is", ""),

@@ -42,7 +42,7 @@ class Needed:
 
 def needed_by(spec: SegmentSpec) -> list[Needed]:
     """What the segment's stages need, each once."""
-    found = {stage.artifact: stage.framework == "code" for stage in spec.stages if stage.artifact}
+    found = {stage.artifact: stage.framework == "code" or stage.bundled for stage in spec.stages if stage.artifact}
     return [Needed(digest, is_bundle) for digest, is_bundle in found.items()]
 
 

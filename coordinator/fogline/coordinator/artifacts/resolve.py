@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tempfile
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from fogline.coordinator.artifacts.bundle import bundle_folder
+from fogline.coordinator.artifacts.bundle import bundle_folder, bundle_model
 from fogline.coordinator.artifacts.entrypoint import entrypoint_problem
 from fogline.coordinator.padl.available import is_remote
 from fogline.coordinator.padl.model import CODE, Stage
 from fogline.coordinator.padl.parse import Loaded
 from fogline.coordinator.padl.problems import Problem, Severity, error, pointer_to, quoted
-from fogline.runtimes.options import FRAMEWORKS, defaults
+from fogline.runtimes.options import FOLDERS, FRAMEWORKS, completed, defaults
 from fogline.wire.terms import FoglineError
 
 
@@ -28,6 +31,12 @@ class Resolved:
     paths: dict[str, Path] = field(default_factory=dict)
     """Stage -> absolute path of its folder or file, whether it is there or not."""
     problems: list[Problem] = field(default_factory=list)
+
+    def scratch(self) -> Path:
+        """A new folder for blobs that are made, which goes when this does."""
+        folder = Path(tempfile.mkdtemp(prefix="fogline-bundle-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
 
 
 @dataclass(frozen=True)
@@ -121,15 +130,35 @@ def _entrypoint(wanted: _Wanted) -> list[Problem]:
 
 
 def _model(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
+    serializer = completed(wanted.stage.framework, wanted.stage.props).get("serializer")
+    folder = isinstance(serializer, str) and serializer in FOLDERS
     if not wanted.path.exists():
         hint = "relative paths start at the folder of the document"
-        return [wanted.absent(wanted.place, f"there is no model file {wanted.path}", hint)]
+        return [wanted.absent(wanted.place, f"there is no model {'folder' if folder else 'file'} {wanted.path}", hint)]
+    return _model_folder(wanted, resolved) if folder else _model_file(wanted, resolved)
+
+
+def _model_file(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
     if not wanted.path.is_file():
         return [error(wanted.place, f"{wanted.path} is not a file", f"{wanted.key} names the model file itself")]
     if wanted.path.stat().st_size == 0:
         return [error(wanted.place, f"the model file {wanted.path} is empty", "save the model again")]
-    with wanted.path.open("rb") as file:
+    _keep(wanted, resolved, wanted.path)
+    return []
+
+
+def _model_folder(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
+    if not (wanted.path / "saved_model.pb").is_file():
+        message = f"{wanted.path} is not the folder of a SavedModel: it has no saved_model.pb"
+        return [error(wanted.place, message, "save it by model.export, or name a .keras or .h5 file")]
+    bundle = resolved.scratch() / "model.tar"
+    bundle_model(wanted.path, bundle)
+    _keep(wanted, resolved, bundle)
+    return []
+
+
+def _keep(wanted: _Wanted, resolved: Resolved, blob: Path) -> None:
+    with blob.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     resolved.artifacts[wanted.name] = digest
-    resolved.blobs[digest] = wanted.path
-    return []
+    resolved.blobs[digest] = blob

@@ -13,13 +13,22 @@ from fogline.coordinator.core.split import Segment
 from fogline.coordinator.padl.files import FILE, format_of
 from fogline.coordinator.padl.model import Document, Health, Queue, Stage
 from fogline.coordinator.padl.templates import filled, templates_in
-from fogline.runtimes.options import ADDRESS, BATCH_SIZE, BATCH_SIZES, CONNECTORS, FRAMEWORKS, LOOPBACK, defaults
+from fogline.runtimes.options import (
+    ADDRESS,
+    BATCH_SIZE,
+    BATCH_SIZES,
+    CONNECTORS,
+    FOLDERS,
+    LOOPBACK,
+    completed,
+    defaults,
+)
 from fogline.runtimes.spec import BatchSpec, EndpointSpec, HealthSpec, OnErrorSpec, SegmentSpec, StageSpec
 
 LANE = "a"
 """Always `a` until two versions live side by side."""
 
-_NOT_FOR_THE_STAGE = {"path", "input_format", "serializer"}
+_NOT_FOR_THE_STAGE = {"path", "input_format"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ def segment_spec(
 def stage_spec(document: Document, name: str, source: Source) -> StageSpec:
     """One stage, its queues and direct links under the names they are tapped by."""
     stage = document.pipeline[name]
-    stages = document.pipeline
+    stages, options = document.pipeline, _stage_options(stage)
     return StageSpec(
         name=name,
         framework=stage.framework,
@@ -104,8 +113,9 @@ def stage_spec(document: Document, name: str, source: Source) -> StageSpec:
         outputs=tuple(link_name((name, each)) if each in stages else each for each in stage.outputs),
         artifact=source.artifact,
         path=source.path,
-        options=_stage_options(stage),
+        options=options,
         on_error=_on_error(stage),
+        bundled=bool(source.artifact) and options.get("serializer") in FOLDERS,
         route=stage.route or "",
     )
 
@@ -131,13 +141,12 @@ def _health(stages: Sequence[Stage]) -> HealthSpec:
 
 
 def _stage_options(stage: Stage) -> dict[str, Any]:
-    given = {key: value for key, value in stage.props.items() if key not in _NOT_FOR_THE_STAGE}
-    if stage.type == "model" and "serializer" in stage.props:
-        given["serializer"] = stage.props["serializer"]
+    given = dict(stage.props)
+    if stage.type != "model":
+        given.pop("serializer", None)
     if stage.args:
         given["args"] = dict(stage.args)
-    table = FRAMEWORKS[stage.framework] or ()
-    return {key: value for key, value in defaults(table, given).items() if key not in {"path", "input_format"}}
+    return {key: value for key, value in completed(stage.framework, given).items() if key not in _NOT_FOR_THE_STAGE}
 
 
 def _reading(document: Document, cluster: str, stage: str, queue: str) -> EndpointSpec:

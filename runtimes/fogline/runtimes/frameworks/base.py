@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fogline.runtimes.errors import StageUnusable
+from fogline.runtimes.frameworks.signs import mistaken
 from fogline.runtimes.progress import Progress
 from fogline.runtimes.spec import StageSpec
 
@@ -21,6 +22,17 @@ class Failed:
     """This record's place in the results, when there is no result."""
 
     error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One input or output as the model itself describes it."""
+
+    name: str
+    datatype: str
+    """In numpy's words: `float32`, `int64`, `bool`; `object` for strings and all else."""
+    shape: tuple[int | None, ...]
+    """Of one record; None: any size."""
 
 
 Result = list[Any] | Failed
@@ -35,6 +47,10 @@ class Framework(ABC):
         self.artifacts = artifacts
         self.progress = Progress()
         """The segment says when user code is entered and left; a framework that hands over one by one ticks."""
+        self.inputs: tuple[Tensor, ...] = ()
+        """After `load`: what the model says that it reads. Empty where it carries no schema, and for code."""
+        self.outputs: tuple[Tensor, ...] = ()
+        """After `load`: what the model says that it answers."""
 
     @property
     def path(self) -> Path:
@@ -55,6 +71,18 @@ class Framework(ABC):
         What user code or a model raises is caught and returned as Failed, for the record that caused
         it; when a whole batch failed together, for all of it: each is then tried again alone.
         """
+
+    @property
+    def model_file(self) -> Path:
+        """`path`, when a file with something in it lies there. Raises StageUnusable."""
+        if self.path.is_dir():
+            hint = mistaken(self.path, serializer=str(self.stage.options.get("serializer", "")))
+            raise self.unusable("; ".join(filter(None, (f"{self.path} is a folder, not a model file", hint))))
+        if not self.path.is_file():
+            raise self.unusable(f"there is no model file {self.path}")
+        if self.path.stat().st_size == 0:
+            raise self.unusable(f"the model file {self.path.name} is empty: save the model again")
+        return self.path
 
     def unusable(self, reason: str, trace: str = "") -> StageUnusable:
         """An error that names this stage."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import pickle
 import warnings
+from pathlib import Path
 from typing import Any
 
 from fogline.runtimes import options
 from fogline.runtimes.errors import BadMessage
 from fogline.runtimes.frameworks import rows
-from fogline.runtimes.frameworks.base import Failed, Framework, Result
+from fogline.runtimes.frameworks.base import Failed, Framework, Result, Tensor
+from fogline.runtimes.frameworks.signs import mistaken
 from fogline.runtimes.traces import sentence
 
 log = logging.getLogger("fogline.sklearn")
@@ -31,11 +33,10 @@ class SklearnModel(Framework):
         table = options.FRAMEWORKS["sklearn"]
         assert table is not None
         given = options.defaults(table, self.stage.options)
-        if not self.path.is_file():
-            raise self.unusable(f"there is no model file {self.path}")
+        file = self.model_file
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", InconsistentVersionWarning)
-            model = self._read_file(joblib if given["serializer"] == "joblib" else None)
+            model = self._read_file(file, joblib if given["serializer"] == "joblib" else None)
         for warning in caught:
             if isinstance(warning.message, InconsistentVersionWarning):
                 self._judge_version(warning.message)
@@ -45,9 +46,14 @@ class SklearnModel(Framework):
         self._np = np
         self._features: int | None = getattr(model, "n_features_in_", None)
         names = [str(each) for each in getattr(model, "feature_names_in_", ())]
+        if self._features is not None:
+            self.inputs = tuple(Tensor(name, "float64", ()) for name in names)
+            self.inputs = self.inputs or (Tensor("record", "float64", (self._features,)),)
         # We hand arrays in the fitted order; the warning that they carry no names would come per batch.
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
-        self._read = rows.reader(given.get("input"), names)
+        wish = given.get("input")
+        self._read = rows.reader(wish, names)
+        self._input = wish if isinstance(wish, str) else "record"
         self._output = given.get("output")
 
     def process(self, records: list[Any]) -> list[Result]:
@@ -84,21 +90,20 @@ class SklearnModel(Framework):
         listed = [row if isinstance(row, list) else [row] for row in chunk]
         if str in map(type, listed[0]):  # of a row further on that differs, stacking tells
             return self._np.array(listed, dtype=object)
-        return Column("record", self._np.dtype("float64"), (self._features,)).stack(listed)
+        return Column(self._input, self._np.dtype("float64"), (self._features,)).stack(listed)
 
-    def _read_file(self, joblib: Any) -> Any:
+    def _read_file(self, path: Path, joblib: Any) -> Any:
         try:
             if joblib is not None:
-                return joblib.load(self.path)
-            with self.path.open("rb") as file:
+                return joblib.load(path)
+            with path.open("rb") as file:
                 return pickle.load(file)  # noqa: S301 - only from a digest-pinned artifact
         except ModuleNotFoundError as error:
-            raise self.unusable(
-                f"{self.path.name} needs the module {error.name}, which is not installed here"
-            ) from error
+            raise self.unusable(f"{path.name} needs the module {error.name}, which is not installed here") from error
         except Exception as error:
             kind = "joblib" if joblib is not None else "pickle"
-            raise self.unusable(f"{self.path.name} cannot be read as {kind}: {sentence(error)}") from error
+            words = mistaken(path, "sklearn") or sentence(error)
+            raise self.unusable(f"{path.name} cannot be read as {kind}: {words}") from error
 
     def _judge_version(self, warning: Any) -> None:
         """Another minor version may answer differently without an error; a patch release only warns."""

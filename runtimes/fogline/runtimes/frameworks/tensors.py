@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fogline.runtimes.errors import BadMessage
+from fogline.runtimes.frameworks.base import Tensor
 
 _KINDS = {"f": "a number", "i": "a whole number", "u": "a whole number", "b": "true or false", "O": "a string"}
 _ACCEPTED = {"f": "fiub", "i": "fiub", "u": "fiub", "b": "b", "O": "U"}
@@ -25,6 +26,11 @@ class Column:
     name: str
     dtype: Any
     shape: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> Column:
+        """The column of an input as a model describes it."""
+        return cls(tensor.name, np.dtype(tensor.datatype), tensor.shape)
 
     def stack(self, rows: Sequence[Any]) -> Any:
         """The rows as one array of shape (len(rows), *shape).
