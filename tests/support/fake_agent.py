@@ -73,7 +73,13 @@ class FakeAgent:
         """`node`: what it says of itself besides the usual."""
         self.stub: Any = agent_grpc.AgentCoordinatorStub(channel)
         self.name = name
-        usual: dict[str, Any] = {"machine_id": name, "cpus": 4, "memory_bytes": 2**33, "drivers": ["process"], "layer": "edge"}
+        usual: dict[str, Any] = {
+            "machine_id": name,
+            "cpus": 4,
+            "memory_bytes": 2**33,
+            "drivers": ["process"],
+            "layer": "edge",
+        }
         facts = common.NodeFacts(name=name, **usual | dict(node))
         self.hello = agent.Hello(protocol=PROTOCOL, release="0.1.0", facts=facts, **hello)
         self.desired: list[agent.DesiredState] = []
