@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,18 @@ def make_wheel(
             f"{info}/RECORD": f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n",
         }.items():
             archive.writestr(zipfile.ZipInfo(path), content)
+    return file
+
+
+def wheel_of_installed(folder: Path, name: str) -> Path:
+    """A wheel of a package that is installed here, for environments in which it is really used."""
+    found = metadata.distribution(name)
+    tags = [line.removeprefix("Tag: ") for line in (found.read_text("WHEEL") or "").splitlines() if "Tag: " in line]
+    file = folder / f"{name}-{found.version}-{tags[0]}.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        for path in found.files or ():
+            if ".." not in path.parts and path.suffix != ".pyc":
+                archive.write(path.locate(), str(path))
     return file
 
 

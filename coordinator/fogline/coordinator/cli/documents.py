@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Annotated, Any
 
 import typer
 
+from fogline.coordinator.artifacts.beside import unmet
+from fogline.coordinator.artifacts.environment import interpreter
 from fogline.coordinator.artifacts.resolve import Resolved, resolve
 from fogline.coordinator.artifacts.sharing import incompatible
 from fogline.coordinator.cli import output
-from fogline.coordinator.cli.options import FilesArgument, OutputOption, SetOption
+from fogline.coordinator.cli.options import FilesArgument, OutputOption, SetOption, UpgradeOption
 from fogline.coordinator.cli.trial import run_trial
 from fogline.coordinator.core.graph import Link
+from fogline.coordinator.core.needs import Need, needs_without_queues
 from fogline.coordinator.padl.available import unavailable
 from fogline.coordinator.padl.files import anchored
 from fogline.coordinator.padl.model import Document
@@ -120,10 +124,12 @@ def trial(
         Path | None, typer.Option(help="Records the last queue must give; numbers may differ by 1e-6.")
     ] = None,
     settings: SetOption = None,
+    upgrade: UpgradeOption = False,
 ) -> None:
     """Try a pipeline on a file of records.
 
-    The whole pipeline runs in one process, without broker or daemon. What leaves the last queue is printed, one
+    The whole pipeline runs in one process, without broker or daemon; in an environment of its own where it needs
+    packages that are not installed beside coord. What leaves the last queue is printed, one
     JSON value a line. Without --input its first queues are read where they are files. An exception in your code is
     shown with its traceback at your line.
 
@@ -131,9 +137,20 @@ def trial(
     """
     ready = read(files, settings, here=True)
     output.say_problems(ready.warnings)
+    needs = needs_without_queues(ready.document, list(ready.document.pipeline), ready.resolved.requirements)
+    python = str(interpreter(needs, output.say, upgrade=upgrade)) if apart_from_coord(needs) else sys.executable
     with tempfile.TemporaryDirectory(prefix="fogline-test-") as scratch:
-        code = run_trial(ready.document, ready.resolved.paths, input_, expect, Path(scratch))
+        code = run_trial(ready.document, ready.resolved.paths, input_, expect, Path(scratch), python)
     raise typer.Exit(code)
+
+
+def apart_from_coord(needs: Sequence[Need]) -> bool:
+    """Whether stages need an environment of their own; says so and why, unless they need nothing of their own."""
+    if why := unmet(needs):
+        output.say(f"needs {why}: running in an environment of its own")
+    elif any(need.stage for need in needs):
+        output.say("everything that its stages need is installed beside coord: running in coord's environment")
+    return bool(why)
 
 
 def print_schema() -> None:

@@ -38,13 +38,26 @@ def segment_needs(
 
     `own` is what each stage asks for itself, as PEP 508 lines; `automatic` the queues of links that are cut.
     """
+    needs = set(needs_without_queues(document, stages, own))
+    for name in stages:
+        stage = document.pipeline[name]
+        errors = (stage.on_error.queue if stage.on_error else None) or ""
+        for queue in {*stage.inputs, *stage.outputs, errors} & document.queues.keys():
+            needs.update(_queue_needs(queue, document.queues[queue], name))
+    for link, wire in automatic.items():
+        for end in set(link) & set(stages):
+            needs.update(_queue_needs(link_name(link), wire, end))
+    return sorted(needs)
+
+
+def needs_without_queues(document: Document, stages: Sequence[str], own: Mapping[str, Sequence[str]]) -> list[Need]:
+    """The same for stages that read and write nothing outside their process."""
     needs = {Need(line, "Fogline") for line in RUNTIME_REQUIREMENTS}
     for name in stages:
-        needs.update(_stage_needs(document, name, own.get(name, ())))
-    for link, queue in automatic.items():
-        for end in link:
-            if end in stages:
-                needs.update(_queue_needs(link_name(link), queue, end))
+        framework = document.pipeline[name].framework
+        needs.update(Need(line, f"stage {name}", name) for line in own.get(name, ()))
+        for line in FRAMEWORK_REQUIREMENTS.get(framework, ()):
+            needs.add(Need(line, f"framework {framework} of stage {name}", name))
     return sorted(needs)
 
 
@@ -56,18 +69,6 @@ def lines_of(needs: Iterable[Need]) -> list[str]:
 def requirements_digest(needs: Iterable[Need]) -> str:
     """SHA-256 over the packages, whoever asks for them: equal needs share an environment."""
     return hashlib.sha256("\n".join(lines_of(needs)).encode()).hexdigest()
-
-
-def _stage_needs(document: Document, name: str, own: Sequence[str]) -> Iterator[Need]:
-    stage = document.pipeline[name]
-    for line in own:
-        yield Need(line, f"stage {name}", name)
-    for line in FRAMEWORK_REQUIREMENTS.get(stage.framework, ()):
-        yield Need(line, f"framework {stage.framework} of stage {name}", name)
-    errors = stage.on_error.queue if stage.on_error else None
-    for queue in dict.fromkeys((*stage.inputs, *stage.outputs, errors or "")):
-        if queue in document.queues:
-            yield from _queue_needs(queue, document.queues[queue], name)
 
 
 def _queue_needs(name: str, queue: Queue, stage: str) -> Iterator[Need]:
