@@ -12,6 +12,7 @@ import pytest
 from fogline.coordinator.cli.trial import alike, first_difference
 from support.cluster import write_code, write_json
 from support.documents import a_queue, a_stage
+from support.wheelhouse import make_wheel, only_index, wheel_of_installed
 
 
 @pytest.mark.parametrize(
@@ -89,3 +90,29 @@ def test_records_are_asked_for_where_the_first_queue_is_no_file(tmp_path: Path) 
     code, _, said = coord_test(write_json(tmp_path / "p.json", raw))
     assert code == 2
     assert "--input FILE names them, since queue q1 is not a file" in said
+
+
+@pytest.mark.e2e
+def test_what_is_not_installed_beside_coord_comes_with_an_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = write_code(tmp_path / "code", "import alpha\n\ndef handler(data): return [data, alpha.__version__]\n")
+    queues = {"q1": a_queue("1"), "q2": a_queue("2")}
+    raw = {"version": "1.0", "id": "t", "pipeline": {"a": a_stage("q1", "q2")}, "queues": queues}
+    document = write_json(tmp_path / "p.json", raw)
+    (tmp_path / "in.jsonl").write_text("4\n")
+    with only_index(monkeypatch, tmp_path) as index:
+        make_wheel(index, "alpha", "1.0")
+        wheel_of_installed(index, "orjson")
+        for lines, said in (("pytest\nno-such-package", "there is no package no-such-package"), ("alpha>=1", "")):
+            (code / "requirements.txt").write_text(lines)
+            code_, out, err = coord_test(document, "--input", tmp_path / "in.jsonl")
+            assert (code_, out) == ((4, "") if said else (0, '[4,"1.0"]\n')), err
+            assert said in err
+            assert "running in an environment of its own" in err
+            assert "Traceback" not in err
+    (code / "requirements.txt").write_text("pytest")
+    (code / "main.py").write_text("import pytest\n\ndef handler(data): return data\n")
+    done = coord_test(document, "--input", tmp_path / "in.jsonl")
+    said = "everything that its stages need is installed beside coord: running in coord's environment\n"
+    assert done == (0, "4\n", said)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -68,9 +69,9 @@ async def submit(service: Served, **changes: Any) -> operator.SubmitReply:
 
 
 @asynccontextmanager
-async def obedient(address: str, name: str) -> AsyncIterator[FakeAgent]:
+async def obedient(address: str, name: str, node: Mapping[str, Any] = MappingProxyType({})) -> AsyncIterator[FakeAgent]:
     """An agent with an open session that does at once what it is told, until the end."""
-    async with joined(address, name) as fake:
+    async with joined(address, name, node) as fake:
         await fake.observe()
         obeying = asyncio.create_task(_obey(fake))
         try:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -66,11 +67,20 @@ async def served(folder: Path) -> AsyncIterator[Served]:
 class FakeAgent:
     """Says hello, then whatever the test says; collects what it is told."""
 
-    def __init__(self, channel: grpc.aio.Channel, name: str, **hello: Any) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, name: str, node: Mapping[str, Any] = MappingProxyType({}), **hello: Any
+    ) -> None:
+        """`node`: what it says of itself besides the usual."""
         self.stub: Any = agent_grpc.AgentCoordinatorStub(channel)
         self.name = name
-        facts = common.NodeFacts(name=name, machine_id=name, cpus=4, memory_bytes=2**33, drivers=["process"])
-        facts.layer = "edge"
+        usual: dict[str, Any] = {
+            "machine_id": name,
+            "cpus": 4,
+            "memory_bytes": 2**33,
+            "drivers": ["process"],
+            "layer": "edge",
+        }
+        facts = common.NodeFacts(name=name, **usual | dict(node))
         self.hello = agent.Hello(protocol=PROTOCOL, release="0.1.0", facts=facts, **hello)
         self.desired: list[agent.DesiredState] = []
         self.call: Any = None
@@ -126,10 +136,12 @@ class FakeAgent:
 
 
 @asynccontextmanager
-async def joined(address: str, name: str, **hello: Any) -> AsyncIterator[FakeAgent]:
+async def joined(
+    address: str, name: str, node: Mapping[str, Any] = MappingProxyType({}), **hello: Any
+) -> AsyncIterator[FakeAgent]:
     """An agent with an open session."""
     async with grpc.aio.insecure_channel(address) as channel:
-        fake = FakeAgent(channel, name, **hello)
+        fake = FakeAgent(channel, name, node, **hello)
         await fake.join()
         yield fake
         fake.call.cancel()

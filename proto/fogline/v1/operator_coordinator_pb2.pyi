@@ -4,7 +4,8 @@ isort:skip_file
 What `coord` asks of the coordinator.
 
 History: protocol 1, first release. Since then, without another protocol: StageObserved.readings (left out by older
-agents, passed over by older coordinators).
+agents, passed over by older coordinators); locks and what is called for them (an older `coord` is refused where a node
+needs locks).
 """
 
 from collections import abc as _abc
@@ -413,6 +414,87 @@ class Lock(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Lock: _TypeAlias = Lock  # noqa: Y015
+
+@_typing.final
+class FindLocksRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    WANTED_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """of the pipeline"""
+    @_builtins.property
+    def wanted(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lock]:
+        """without digest"""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        wanted: _abc.Iterable[Global___Lock] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "wanted", b"wanted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindLocksRequest: _TypeAlias = FindLocksRequest  # noqa: Y015
+
+@_typing.final
+class FindLocksReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOCKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def locks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lock]: ...
+    def __init__(
+        self,
+        *,
+        locks: _abc.Iterable[Global___Lock] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["locks", b"locks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindLocksReply: _TypeAlias = FindLocksReply  # noqa: Y015
+
+@_typing.final
+class KeepLockRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOCK_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lock(self) -> Global___Lock: ...
+    def __init__(
+        self,
+        *,
+        lock: Global___Lock | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lock", b"lock"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lock", b"lock"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepLockRequest: _TypeAlias = KeepLockRequest  # noqa: Y015
+
+@_typing.final
+class KeepLockReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeepLockReply: _TypeAlias = KeepLockReply  # noqa: Y015
 
 @_typing.final
 class MissingArtifactsRequest(_message.Message):

@@ -59,6 +59,16 @@ class OperatorCoordinatorStub(object):
                 request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.UploadArtifactRequest.SerializeToString,
                 response_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.UploadArtifactReply.FromString,
                 _registered_method=True)
+        self.FindLocks = channel.unary_unary(
+                '/fogline.v1.OperatorCoordinator/FindLocks',
+                request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.FindLocksRequest.SerializeToString,
+                response_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.FindLocksReply.FromString,
+                _registered_method=True)
+        self.KeepLock = channel.unary_unary(
+                '/fogline.v1.OperatorCoordinator/KeepLock',
+                request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.KeepLockRequest.SerializeToString,
+                response_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.KeepLockReply.FromString,
+                _registered_method=True)
         self.Submit = channel.unary_unary(
                 '/fogline.v1.OperatorCoordinator/Submit',
                 request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.SubmitRequest.SerializeToString,
@@ -171,6 +181,20 @@ class OperatorCoordinatorServicer(object):
 
     def UploadArtifact(self, request_iterator, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindLocks(self, request, context):
+        """Of these the locks that are known: of the pipeline's revision in charge, else of whoever asked for the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def KeepLock(self, request, context):
+        """Remembers a lock, which was uploaded as an artifact like each of its wheels.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -302,6 +326,16 @@ def add_OperatorCoordinatorServicer_to_server(servicer, server):
                     servicer.UploadArtifact,
                     request_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.UploadArtifactRequest.FromString,
                     response_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.UploadArtifactReply.SerializeToString,
+            ),
+            'FindLocks': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindLocks,
+                    request_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.FindLocksRequest.FromString,
+                    response_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.FindLocksReply.SerializeToString,
+            ),
+            'KeepLock': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepLock,
+                    request_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.KeepLockRequest.FromString,
+                    response_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.KeepLockReply.SerializeToString,
             ),
             'Submit': grpc.unary_unary_rpc_method_handler(
                     servicer.Submit,
@@ -519,6 +553,60 @@ class OperatorCoordinator(object):
             '/fogline.v1.OperatorCoordinator/UploadArtifact',
             fogline_dot_v1_dot_operator__coordinator__pb2.UploadArtifactRequest.SerializeToString,
             fogline_dot_v1_dot_operator__coordinator__pb2.UploadArtifactReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindLocks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fogline.v1.OperatorCoordinator/FindLocks',
+            fogline_dot_v1_dot_operator__coordinator__pb2.FindLocksRequest.SerializeToString,
+            fogline_dot_v1_dot_operator__coordinator__pb2.FindLocksReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KeepLock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fogline.v1.OperatorCoordinator/KeepLock',
+            fogline_dot_v1_dot_operator__coordinator__pb2.KeepLockRequest.SerializeToString,
+            fogline_dot_v1_dot_operator__coordinator__pb2.KeepLockReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,7 +4,8 @@ isort:skip_file
 What `coord` asks of the coordinator.
 
 History: protocol 1, first release. Since then, without another protocol: StageObserved.readings (left out by older
-agents, passed over by older coordinators).
+agents, passed over by older coordinators); locks and what is called for them (an older `coord` is refused where a node
+needs locks).
 """
 
 from collections import abc as _abc
@@ -41,6 +42,10 @@ class OperatorCoordinatorStub:
     MissingArtifacts: _grpc.UnaryUnaryMultiCallable[_operator_coordinator_pb2.MissingArtifactsRequest, _operator_coordinator_pb2.MissingArtifactsReply]
     """Which of these blobs the store lacks."""
     UploadArtifact: _grpc.StreamUnaryMultiCallable[_operator_coordinator_pb2.UploadArtifactRequest, _operator_coordinator_pb2.UploadArtifactReply]
+    FindLocks: _grpc.UnaryUnaryMultiCallable[_operator_coordinator_pb2.FindLocksRequest, _operator_coordinator_pb2.FindLocksReply]
+    """Of these the locks that are known: of the pipeline's revision in charge, else of whoever asked for the same."""
+    KeepLock: _grpc.UnaryUnaryMultiCallable[_operator_coordinator_pb2.KeepLockRequest, _operator_coordinator_pb2.KeepLockReply]
+    """Remembers a lock, which was uploaded as an artifact like each of its wheels."""
     Submit: _grpc.UnaryUnaryMultiCallable[_operator_coordinator_pb2.SubmitRequest, _operator_coordinator_pb2.SubmitReply]
     """Accepts a revision. Following it is Watch."""
     Watch: _grpc.UnaryStreamMultiCallable[_operator_coordinator_pb2.WatchRequest, _operator_coordinator_pb2.DeploymentStatus]
@@ -71,6 +76,10 @@ class OperatorCoordinatorAsyncStub(OperatorCoordinatorStub):
     MissingArtifacts: _aio.UnaryUnaryMultiCallable[_operator_coordinator_pb2.MissingArtifactsRequest, _operator_coordinator_pb2.MissingArtifactsReply]  # type: ignore[assignment]
     """Which of these blobs the store lacks."""
     UploadArtifact: _aio.StreamUnaryMultiCallable[_operator_coordinator_pb2.UploadArtifactRequest, _operator_coordinator_pb2.UploadArtifactReply]  # type: ignore[assignment]
+    FindLocks: _aio.UnaryUnaryMultiCallable[_operator_coordinator_pb2.FindLocksRequest, _operator_coordinator_pb2.FindLocksReply]  # type: ignore[assignment]
+    """Of these the locks that are known: of the pipeline's revision in charge, else of whoever asked for the same."""
+    KeepLock: _aio.UnaryUnaryMultiCallable[_operator_coordinator_pb2.KeepLockRequest, _operator_coordinator_pb2.KeepLockReply]  # type: ignore[assignment]
+    """Remembers a lock, which was uploaded as an artifact like each of its wheels."""
     Submit: _aio.UnaryUnaryMultiCallable[_operator_coordinator_pb2.SubmitRequest, _operator_coordinator_pb2.SubmitReply]  # type: ignore[assignment]
     """Accepts a revision. Following it is Watch."""
     Watch: _aio.UnaryStreamMultiCallable[_operator_coordinator_pb2.WatchRequest, _operator_coordinator_pb2.DeploymentStatus]  # type: ignore[assignment]
@@ -128,6 +137,22 @@ class OperatorCoordinatorServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_operator_coordinator_pb2.UploadArtifactRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_operator_coordinator_pb2.UploadArtifactReply, _abc.Awaitable[_operator_coordinator_pb2.UploadArtifactReply]]: ...
+
+    @_abc_1.abstractmethod
+    def FindLocks(
+        self,
+        request: _operator_coordinator_pb2.FindLocksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_coordinator_pb2.FindLocksReply, _abc.Awaitable[_operator_coordinator_pb2.FindLocksReply]]:
+        """Of these the locks that are known: of the pipeline's revision in charge, else of whoever asked for the same."""
+
+    @_abc_1.abstractmethod
+    def KeepLock(
+        self,
+        request: _operator_coordinator_pb2.KeepLockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_coordinator_pb2.KeepLockReply, _abc.Awaitable[_operator_coordinator_pb2.KeepLockReply]]:
+        """Remembers a lock, which was uploaded as an artifact like each of its wheels."""
 
     @_abc_1.abstractmethod
     def Submit(

@@ -235,6 +235,31 @@ FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
 }
 """Framework -> its options; None: the framework is known but this release refuses it."""
 
+RUNTIME_REQUIREMENTS = ("orjson>=3.9",)
+"""Packages of every segment's environment, as PEP 508 lines. The floors are wide, so that a user's own pins fit."""
+
+FRAMEWORK_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
+    "onnx": ("onnxruntime>=1.18", "numpy>=1.26"),
+    "sklearn": ("scikit-learn>=1.4", "joblib>=1.3", "numpy>=1.26"),
+}
+"""Framework -> packages of an environment in which it runs; one that is not here needs none."""
+
+CONNECTOR_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
+    "kafka": (
+        "confluent-kafka>=2.4; platform_machine == 'x86_64' or platform_machine == 'aarch64' "
+        "or platform_machine == 'arm64'",
+        "kafka-python>=3.0,<4",  # also where the other is there: readers are ended by it
+    ),
+    "websocket": ("websockets>=12",),
+}
+"""Connector -> packages of an environment in which it runs; one that is not here needs none."""
+
+CLIENT_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
+    "paho": ("paho-mqtt>=2.0,<3",),
+    "python": ("kafka-python>=3.0,<4",),
+}
+"""A queue's option `client` -> the packages it needs, instead of what its connector needs otherwise."""
+
 FRAMEWORK_ALIASES: Mapping[str, str] = {"scikit-learn": "sklearn", "keras": "tensorflow"}
 
 

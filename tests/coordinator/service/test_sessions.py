@@ -166,7 +166,7 @@ def test_a_restarted_coordinator_goes_on_and_asks_for_the_same(tmp_path: Path) -
             before = await fake.obey(OBEDIENT)
         async with served(tmp_path) as service:
             assert service.deployments.ids() == ["p"]
-            hello = {"cluster_id": CLUSTER, "epoch": before.epoch, "generation": before.generation}
+            hello: dict[str, Any] = {"cluster_id": CLUSTER, "epoch": before.epoch, "generation": before.generation}
             async with joined(service.address, "edge", **hello) as fake:
                 await fake.observe(generation=before.generation)
                 after = await fake.obey(OBEDIENT)

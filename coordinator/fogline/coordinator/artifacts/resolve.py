@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from fogline.coordinator.artifacts.bundle import bundle_folder, bundle_model
 from fogline.coordinator.artifacts.entrypoint import entrypoint_problem
+from fogline.coordinator.artifacts.requirements import read_requirements
 from fogline.coordinator.padl.available import is_remote
 from fogline.coordinator.padl.model import CODE, Stage
 from fogline.coordinator.padl.parse import Loaded
@@ -30,6 +31,8 @@ class Resolved:
     """Digest -> the bundle's bytes, or the model file that holds them."""
     paths: dict[str, Path] = field(default_factory=dict)
     """Stage -> absolute path of its folder or file, whether it is there or not."""
+    requirements: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Stage -> packages it asks for itself, as PEP 508 lines; not what its framework and queues need."""
     problems: list[Problem] = field(default_factory=list)
 
     def scratch(self) -> Path:
@@ -102,8 +105,10 @@ def _code(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
     if not wanted.path.is_dir():
         hint = f"{wanted.key} names the folder, props.entrypoint the file in it"
         return [error(wanted.place, f"{wanted.path} is not a folder", hint)]
-    problems = _entrypoint(wanted)
+    lines, refused = read_requirements(wanted.path)
+    problems = [*_entrypoint(wanted), *(error(wanted.place, message, hint) for message, hint in refused)]
     if not problems:
+        resolved.requirements[wanted.name] = lines
         bundle = bundle_folder(wanted.path)
         digest = hashlib.sha256(bundle).hexdigest()
         resolved.artifacts[wanted.name] = digest

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fogline.coordinator.cli import daemon, data, deployments, documents, history, letters, logs, nodes
+from fogline.coordinator.cli import daemon, data, deployments, documents, history, letters, logs, nodes, planning
 from fogline.coordinator.cli.output import say
 from fogline.wire.errors import exit_code
 from fogline.wire.terms import FoglineError
@@ -57,7 +57,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "nodes": nodes.nodes,
     },
     "Bringing a pipeline out": {
-        "plan": documents.plan,
+        "plan": planning.plan,
         "diff": history.diff,
         "submit": deployments.submit,
         "stop": deployments.stop,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from fogline.coordinator.cli import output
-from fogline.coordinator.cli.client import CALL_S, connect, upload
-from fogline.coordinator.cli.documents import Ready, ask_plan, plan_json, read, show_plan
+from fogline.coordinator.cli.client import CALL_S, connect
+from fogline.coordinator.cli.documents import UNPLACEABLE, Ready, errors, read
 from fogline.coordinator.cli.following import FAILED, follow, show_status, stage_rows, status_json
+from fogline.coordinator.cli.locking import Settled, settle
 from fogline.coordinator.cli.options import (
     DEFAULT_ADDRESS,
     CoordinatorOption,
@@ -21,51 +20,56 @@ from fogline.coordinator.cli.options import (
     InsecureOption,
     OutputOption,
     SetOption,
+    UpgradeOption,
 )
-from fogline.coordinator.cli.output import Output, say
+from fogline.coordinator.cli.output import Output, say, teller
+from fogline.coordinator.cli.planning import plan_json, show_nothing, show_plan
+from fogline.coordinator.cli.uploading import Blob, upload_missing
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.v1 import operator_coordinator_pb2_grpc as operator_grpc
-from fogline.wire.errors import CATALOGUE
-from fogline.wire.terms import ErrorKind
 
-UNPLACEABLE = CATALOGUE[ErrorKind.UNPLACEABLE].exit_code
 RUNS = {"running", "degraded"}
-_BLOCK_BYTES = 2**20
 
 
-def submit(
+def submit(  # noqa: PLR0913  # one for each option
     files: FilesArgument,
     settings: SetOption = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once the revision is accepted.")] = False,
     coordinator: CoordinatorOption = DEFAULT_ADDRESS,
     insecure: InsecureOption = False,
+    upgrade: UpgradeOption = False,
     output_: OutputOption = Output.TABLE,
 ) -> None:
     """Run a pipeline and follow it to a verdict.
 
-    Prints the plan, uploads what is missing, submits. A document whose id is deployed already is a new revision
-    of that deployment. Exit code 0 when it runs, 2 or 4 when the document or the plan forbids it, 5 when it
+    Prints the plan, resolves packages that were not resolved before, uploads what is missing, submits. A document
+    whose id is deployed already is a new revision of that deployment, with the packages it had where it asks for
+    the same. Exit code 0 when it runs, 2 or 4 when the document or the plan forbids it, 5 when it
     failed to start.
 
     Example: coord submit pipeline.json site.json
     """
     ready = read(files, settings)
     with connect(coordinator, insecure=insecure) as stub:
-        raise typer.Exit(submit_ready(stub, ready, detach=detach, output_=output_))
+        raise typer.Exit(submit_ready(stub, ready, detach=detach, upgrade=upgrade, output_=output_))
 
 
-def submit_ready(stub: operator_grpc.OperatorCoordinatorStub, ready: Ready, *, detach: bool, output_: Output) -> int:
-    """Plan, upload, submit, follow; returns the exit code."""
-    reply, problems = ask_plan(stub, ready)
+def submit_ready(
+    stub: operator_grpc.OperatorCoordinatorStub, ready: Ready, *, detach: bool, upgrade: bool = False, output_: Output
+) -> int:
+    """Plan, resolve, upload, submit, follow; returns the exit code."""
+    show = show_plan if output_ is Output.TABLE else show_nothing
+    settled = settle(stub, ready, upgrade=upgrade, tell=teller(output_), show=show)
+    reply, problems = settled.reply, settled.problems
     result: dict[str, Any] = {"id": reply.id, "revision": None, "state": "refused", "succeeded": False}
     result |= {"verdict": "the plan has errors", "plan": plan_json(reply, problems), "stages": []}
     if output_ is Output.TABLE:
-        show_plan(reply, problems)
-    if any(problem.severity == "error" for problem in problems):
+        output.say_problems(settled.unresolved)
+    if errors(problems):
         code = UNPLACEABLE
     else:
-        _upload_missing(stub, ready)
-        result |= _accepted(stub, ready, detach=detach, quiet=output_ is Output.JSON)
+        upload_missing(stub, _artifacts(ready), "artifacts", teller(output_))
+        result |= _accepted(stub, settled, detach=detach, quiet=output_ is Output.JSON)
         code = 0 if result["succeeded"] else FAILED
     if output_ is Output.JSON:
         output.print_json(result)
@@ -75,11 +79,11 @@ def submit_ready(stub: operator_grpc.OperatorCoordinatorStub, ready: Ready, *, d
 
 
 def _accepted(
-    stub: operator_grpc.OperatorCoordinatorStub, ready: Ready, *, detach: bool, quiet: bool
+    stub: operator_grpc.OperatorCoordinatorStub, settled: Settled, *, detach: bool, quiet: bool
 ) -> dict[str, Any]:
     """Hand the revision in and, unless detached, follow it to its verdict."""
     started_at = time.monotonic()
-    accepted = stub.Submit(operator.SubmitRequest(**ready.request()), timeout=CALL_S)
+    accepted = stub.Submit(settled.request(), timeout=CALL_S)
     result: dict[str, Any] = {"revision": accepted.revision}
     if detach and not accepted.unchanged:
         verdict = f"revision {accepted.revision} accepted; follow it with `coord status {accepted.id}`"
@@ -93,22 +97,9 @@ def _accepted(
     return result | {"succeeded": status.succeeded, "verdict": took if status.succeeded else f"failed: {took}"}
 
 
-def _upload_missing(stub: operator_grpc.OperatorCoordinatorStub, ready: Ready) -> None:
-    digests = sorted(set(ready.resolved.artifacts.values()))
-    missing = stub.MissingArtifacts(operator.MissingArtifactsRequest(digests=digests), timeout=CALL_S).digests
-    for digest in missing:
-        upload(stub, digest, _blocks(ready.resolved.blobs[digest]))
-    if missing:
-        say(f"uploaded {len(missing)} of {len(digests)} artifacts")
-
-
-def _blocks(blob: bytes | Path) -> Iterator[bytes]:
-    if isinstance(blob, bytes):
-        yield blob
-        return
-    with blob.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            yield block
+def _artifacts(ready: Ready) -> dict[str, Blob]:
+    names = {digest: stage for stage, digest in ready.resolved.artifacts.items()}
+    return {digest: Blob(f"what {names[digest]} is", blob) for digest, blob in ready.resolved.blobs.items()}
 
 
 def list_(

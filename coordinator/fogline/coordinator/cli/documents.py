@@ -1,29 +1,26 @@
-"""Commands that look at documents: validate, plan, test, schema. Also: reading them for submit and run."""
+"""Commands that look at documents: validate, test, schema. Also: reading them for submit and run."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from fogline.coordinator.artifacts.beside import unmet
+from fogline.coordinator.artifacts.environment import interpreter
 from fogline.coordinator.artifacts.resolve import Resolved, resolve
 from fogline.coordinator.artifacts.sharing import incompatible
 from fogline.coordinator.cli import output
-from fogline.coordinator.cli.client import CALL_S, connect
-from fogline.coordinator.cli.options import (
-    DEFAULT_ADDRESS,
-    CoordinatorOption,
-    FilesArgument,
-    InsecureOption,
-    OutputOption,
-    SetOption,
-)
+from fogline.coordinator.cli.options import FilesArgument, OutputOption, SetOption, UpgradeOption
 from fogline.coordinator.cli.trial import run_trial
+from fogline.coordinator.core.graph import Link
+from fogline.coordinator.core.needs import Need, needs_without_queues
 from fogline.coordinator.padl.available import unavailable
 from fogline.coordinator.padl.files import anchored
 from fogline.coordinator.padl.model import Document
@@ -32,11 +29,8 @@ from fogline.coordinator.padl.problems import Problem
 from fogline.coordinator.padl.schema import schema
 from fogline.coordinator.padl.verdict import judge
 from fogline.v1 import operator_coordinator_pb2 as operator
-from fogline.v1 import operator_coordinator_pb2_grpc as operator_grpc
 from fogline.wire.machine import machine_id
 
-NAMED = 5
-"""Nodes of a segment that are named; of more the number is told."""
 INVALID = 2
 UNPLACEABLE = 4
 
@@ -49,10 +43,12 @@ class Ready:
     document: Document
     resolved: Resolved
     warnings: list[Problem]
+    apart: Mapping[Link, str] = dataclasses.field(default_factory=dict)
+    """Stages that cannot share an environment, with the reason: found while their packages were resolved."""
 
     def request(self) -> dict[str, Any]:
         """The fields that Plan and Submit share."""
-        pairs = incompatible(self.document, self.resolved.paths)
+        pairs = {**incompatible(self.document, self.resolved.paths), **self.apart}
         return {
             "document": json.dumps(without_passwords(self.loaded.raw)).encode(),
             "machine_id": machine_id(),
@@ -118,103 +114,6 @@ def validate(files: FilesArgument, settings: SetOption = None, output_: OutputOp
     raise typer.Exit(0 if valid else INVALID)
 
 
-def plan(
-    files: FilesArgument,
-    settings: SetOption = None,
-    coordinator: CoordinatorOption = DEFAULT_ADDRESS,
-    insecure: InsecureOption = False,
-    output_: OutputOption = output.Output.TABLE,
-) -> None:
-    """Show what submit would do.
-
-    Segments and their nodes, every wire with its guarantee, and for each segment why not elsewhere.
-
-    Example: coord plan pipeline.json
-    """
-    ready, problems = look(files, settings)
-    if ready is None:
-        reply = operator.PlanReply()
-    else:
-        with connect(coordinator, insecure=insecure) as stub:
-            reply, problems = ask_plan(stub, ready)
-    if output_ is output.Output.JSON:
-        output.print_json(plan_json(reply, problems))
-    else:
-        show_plan(reply, problems)
-    raise typer.Exit(INVALID if ready is None else UNPLACEABLE if errors(problems) else 0)
-
-
-def ask_plan(stub: operator_grpc.OperatorCoordinatorStub, ready: Ready) -> tuple[operator.PlanReply, list[Problem]]:
-    """The coordinator's plan, its problems placed in the user's files."""
-    reply = stub.Plan(operator.PlanRequest(**ready.request()), timeout=CALL_S)
-    found = [
-        Problem("error" if each.severity == "error" else "warning", each.pointer, each.message, each.hint)
-        for each in reply.problems
-    ]
-    told = {(each.pointer, each.message) for each in ready.warnings}
-    fresh = [each for each in found if (each.pointer, each.message) not in told]
-    return reply, [*ready.warnings, *ready.loaded.placed(fresh)]
-
-
-def _where(segment: operator.PlannedSegment) -> str:
-    """Its node, or those of its copies."""
-    nodes = list(segment.nodes) or [segment.node or "-"]
-    return ", ".join(nodes[:NAMED]) + (f" and {len(nodes) - NAMED} more" if len(nodes) > NAMED else "")
-
-
-def show_plan(reply: operator.PlanReply, problems: Sequence[Problem]) -> None:
-    """The plan for people: segments and links on stdout, problems on stderr."""
-    rows = [(each.name, " -> ".join(each.stages), _where(each)) for each in reply.segments]
-    if rows:
-        output.print_table(["SEGMENT", "STAGES", "NODE"], rows)
-    for segment in reply.segments:
-        for other in segment.passed_over:
-            print(f"  {segment.name} not on {other.node}: {other.reason}")
-    outside = "(outside)"
-    links = [
-        (
-            each.name,
-            each.address or each.connector,
-            ", ".join(each.writers) or outside,
-            ", ".join(each.readers) or outside,
-            each.guarantee,
-        )
-        for each in reply.links
-    ]
-    if links:
-        output.print_table(["LINK", "WIRE", "FROM", "TO", "GUARANTEE"], links)
-    output.say_problems(problems)
-
-
-def plan_json(reply: operator.PlanReply, problems: Sequence[Problem]) -> dict[str, Any]:
-    """The stable shape of a plan."""
-    return {
-        "id": reply.id,
-        "segments": [
-            {
-                "name": each.name,
-                "stages": list(each.stages),
-                "node": each.node or None,
-                "nodes": list(each.nodes),
-                "passed_over": [{"node": other.node, "reason": other.reason} for other in each.passed_over],
-            }
-            for each in reply.segments
-        ],
-        "links": [
-            {
-                "name": each.name,
-                "connector": each.connector,
-                "address": each.address,
-                "writers": list(each.writers),
-                "readers": list(each.readers),
-                "guarantee": each.guarantee,
-            }
-            for each in reply.links
-        ],
-        "problems": [output.problem_json(each) for each in problems],
-    }
-
-
 def trial(
     files: FilesArgument,
     input_: Annotated[
@@ -225,10 +124,12 @@ def trial(
         Path | None, typer.Option(help="Records the last queue must give; numbers may differ by 1e-6.")
     ] = None,
     settings: SetOption = None,
+    upgrade: UpgradeOption = False,
 ) -> None:
     """Try a pipeline on a file of records.
 
-    The whole pipeline runs in one process, without broker or daemon. What leaves the last queue is printed, one
+    The whole pipeline runs in one process, without broker or daemon; in an environment of its own where it needs
+    packages that are not installed beside coord. What leaves the last queue is printed, one
     JSON value a line. Without --input its first queues are read where they are files. An exception in your code is
     shown with its traceback at your line.
 
@@ -236,9 +137,20 @@ def trial(
     """
     ready = read(files, settings, here=True)
     output.say_problems(ready.warnings)
+    needs = needs_without_queues(ready.document, list(ready.document.pipeline), ready.resolved.requirements)
+    python = str(interpreter(needs, output.say, upgrade=upgrade)) if apart_from_coord(needs) else sys.executable
     with tempfile.TemporaryDirectory(prefix="fogline-test-") as scratch:
-        code = run_trial(ready.document, ready.resolved.paths, input_, expect, Path(scratch))
+        code = run_trial(ready.document, ready.resolved.paths, input_, expect, Path(scratch), python)
     raise typer.Exit(code)
+
+
+def apart_from_coord(needs: Sequence[Need]) -> bool:
+    """Whether stages need an environment of their own; says so and why, unless they need nothing of their own."""
+    if why := unmet(needs):
+        output.say(f"needs {why}: running in an environment of its own")
+    elif any(need.stage for need in needs):
+        output.say("everything that its stages need is installed beside coord: running in coord's environment")
+    return bool(why)
 
 
 def print_schema() -> None:

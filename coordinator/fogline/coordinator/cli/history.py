@@ -10,7 +10,8 @@ import typer
 
 from fogline.coordinator.cli import output
 from fogline.coordinator.cli.client import CALL_S, connect
-from fogline.coordinator.cli.documents import UNPLACEABLE, ask_plan, errors, plan_json, read
+from fogline.coordinator.cli.documents import UNPLACEABLE, errors, read
+from fogline.coordinator.cli.locking import Settled, ask_plan, known_locks
 from fogline.coordinator.cli.moments import SinceOption, iso, shown, since
 from fogline.coordinator.cli.options import (
     DEFAULT_ADDRESS,
@@ -22,6 +23,7 @@ from fogline.coordinator.cli.options import (
     SetOption,
 )
 from fogline.coordinator.cli.output import Output, say
+from fogline.coordinator.cli.planning import plan_json
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.wire.terms import ErrorKind, FoglineError
 
@@ -107,10 +109,10 @@ def diff(
         output.say_problems(problems)
         if errors(problems):
             raise typer.Exit(UNPLACEABLE)
-        request = ready.request()
-        found = stub.Diff(operator.SubmitRequest(**request), timeout=CALL_S)
+        request = Settled(ready, plan, problems, known_locks(stub, ready, plan)).request()
+        found = stub.Diff(request, timeout=CALL_S)
     names = ", ".join(str(file) for file in files)
-    lines = document_diff(found.document, request["document"], f"{found.id}, revision {found.revision}", names)
+    lines = document_diff(found.document, request.document, f"{found.id}, revision {found.revision}", names)
     segments = [
         {"segment": each.segment, "change": each.change, "node": each.node or None, "from": each.former_node or None}
         for each in found.segments

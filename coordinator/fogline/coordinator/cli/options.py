@@ -33,4 +33,11 @@ SetOption = Annotated[
         help="Change one value, such as queues.q1.props.port=18831; may be repeated. VALUE is JSON, else plain text.",
     ),
 ]
+UpgradeOption = Annotated[
+    bool,
+    typer.Option(
+        "--upgrade",
+        help="Resolve packages anew, to their newest versions, instead of keeping those that were resolved.",
+    ),
+]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Pipeline id, or the beginning of one.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -25,6 +25,11 @@ class Output(StrEnum):
 def say(sentence: str) -> None:
     """A line of progress or a remark, on stderr, so that stdout holds results only."""
     print(sentence, file=sys.stderr, flush=True)
+
+
+def teller(output: Output) -> Callable[[str], None]:
+    """Where progress is told: nowhere when the result is for a tool."""
+    return say if output is Output.TABLE else lambda _: None
 
 
 def print_json(value: Any) -> None:

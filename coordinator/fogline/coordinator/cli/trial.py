@@ -29,10 +29,15 @@ FAILED = CATALOGUE[ErrorKind.FAILED].exit_code
 
 
 def run_trial(
-    document: Document, paths: Mapping[str, Path], records: Path | None, expect: Path | None, scratch: Path
+    document: Document,
+    paths: Mapping[str, Path],
+    records: Path | None,
+    expect: Path | None,
+    scratch: Path,
+    python: str = sys.executable,
 ) -> int:
-    """Run `records`, or what its own files hold, through the pipeline in `scratch`; returns the exit code of the
-    command.
+    """Run `records`, or what its own files hold, through the pipeline in `scratch`, by the interpreter `python`;
+    returns the exit code of the command.
 
     Without `expect` what comes out goes straight to stdout.
     """
@@ -40,7 +45,7 @@ def run_trial(
     wanted = _lines(expect) if expect else None
     spec = scratch / "spec.json"
     spec.write_bytes(_whole_pipeline(document, paths))
-    command = [sys.executable, "-m", "fogline.runtimes", "test", str(spec), *options]
+    command = [python, "-m", "fogline.runtimes", "test", str(spec), *options]
     with open(os.devnull if options or not records else records, "rb") as stdin:
         if wanted is None:
             return FAILED if subprocess.run(command, stdin=stdin, check=False).returncode else 0

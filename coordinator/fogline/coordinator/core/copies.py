@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fogline.coordinator.core.deployment import Copy, Deployment, Phase
 from fogline.coordinator.core.fleet import Node, NodeState
 from fogline.coordinator.core.graph import Link
+from fogline.coordinator.core.locks import Locks
 from fogline.coordinator.core.specs import Replica, Source, segment_spec
 from fogline.coordinator.core.split import Segment
 from fogline.coordinator.padl.model import Document, Queue
@@ -23,23 +24,37 @@ class Planned:
     automatic: Mapping[Link, Queue]
     artifacts: Mapping[str, str]
     """Stage -> digest; it must hold every stage."""
+    locks: Locks = field(default_factory=dict)
 
 
 def copies_of(planned: Planned, cluster: str, fleet: Sequence[Node]) -> tuple[tuple[Copy, ...], dict[str, bytes]]:
     """The copies of every segment, sorted, and each spec by its digest."""
     sources = {name: Source(artifact=digest_) for name, digest_ in planned.artifacts.items()}
-    facts = {node.name: facts_of(node) for node in fleet}
+    known = {node.name: node for node in fleet}
     copies, blobs = [], {}
     for segment in planned.segments:
         several = segment.each or len(segment.replicas) > 1
         for name, node in segment.replicas:
-            replica = Replica(name, several, facts.get(node, {}))
+            host = known.get(node, Node(node))
+            lock = planned.locks.get((segment.name, host.target), "")
+            replica = Replica(name, several, facts_of(host) if node in known else {}, lock)
             spec = segment_spec(planned.document, segment, cluster, sources, planned.automatic, replica)
             blob = spec.to_bytes()
             key = digest(blob)
             copies.append(Copy(spec.assignment_id, key, node, segment.name, segment.depth, segment.each))
             blobs[key] = blob
     return tuple(sorted(copies)), blobs
+
+
+def unlocked(planned: Planned, fleet: Sequence[Node]) -> list[tuple[str, Node]]:
+    """Segments without a lock for a node that needs one, with that node."""
+    known = {node.name: node for node in fleet}
+    return [
+        (segment.name, known[node])
+        for segment in planned.segments
+        for _, node in segment.replicas
+        if node in known and known[node].target and (segment.name, known[node].target) not in planned.locks
+    ]
 
 
 def nodes_of(copies: Iterable[Copy]) -> dict[str, list[str]]:
@@ -61,14 +76,15 @@ def unserved(deployment: Deployment, fleet: Sequence[Node]) -> list[tuple[Copy, 
 
 
 def joined(
-    like: Copy, runs: SegmentSpec, document: Document, artifacts: Mapping[str, str], node: Node
+    like: Copy, runs: SegmentSpec, document: Document, artifacts: Mapping[str, str], node: Node, locks: Locks
 ) -> tuple[Copy, bytes]:
     """The copy for a node that joined later, of a segment that has one on each; `like` is another, which `runs`."""
     stages = tuple(stage.name for stage in runs.stages)
     segment = Segment(like.segment, stages, node.name, like.depth, (node.name,), each=True)
     ends = [end for end in (*runs.sources, *runs.sinks) if end.envelopes]
     automatic = {_link(end.queue): Queue(connector=end.connector, props=dict(end.options)) for end in ends}
-    planned = Planned(document, [segment], automatic, {name: artifacts[name] for name in stages if name in artifacts})
+    held = {name: artifacts[name] for name in stages if name in artifacts}
+    planned = Planned(document, [segment], automatic, held, locks)
     copies, blobs = copies_of(planned, runs.cluster, [node])
     return copies[0], blobs[copies[0].spec_digest]
 

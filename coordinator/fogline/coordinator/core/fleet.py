@@ -18,6 +18,8 @@ DISCONNECTED_AFTER_S = 60.0
 
 OWN = "own"
 """The stages of such a node run in the agent's own environment."""
+STORE = "store"
+"""Those of such a node run in environments of their own, made of what the coordinator's store holds."""
 
 
 class NodeState(StrEnum):

@@ -45,6 +45,8 @@ class Plan:
     problems: tuple[Problem, ...] = ()
     automatic: Mapping[Link, Queue] = field(default_factory=dict)
     """The queues of the direct links that are cut."""
+    targets: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Segment -> the kinds of its nodes that need a lock, sorted."""
 
     @property
     def errors(self) -> list[Problem]:
@@ -69,15 +71,21 @@ def plan(
     result = split(document, placement.nodes, incompatible, placement.copies)
     problems += circle_problems(document, result.segments)
     automatic = automatic_queues(document, result.cuts, wiring)
+    known = {node.name: node for node in fleet}
     if not placement.problems:
-        known = {node.name: node for node in fleet}
         where = {stage: known[node] for stage, node in placement.nodes.items()}
         problems += wire_problems(document, result.cuts, automatic, where)
         problems += exactly_once_problems(document, result.segments, automatic)
         problems += shared_files(document, result.segments)
     passed = {each.name: _passed_over(placement, each) for each in result.segments}
     links = tuple(_links(document, result.cuts, automatic))
-    return Plan(document.id, result.segments, links, passed, tuple(problems), automatic)
+    targets = {each.name: _targets(each, known) for each in result.segments}
+    return Plan(document.id, result.segments, links, passed, tuple(problems), automatic, targets)
+
+
+def _targets(segment: Segment, known: Mapping[str, Node]) -> list[str]:
+    """An absent node's too: its copy is to be there when it comes back."""
+    return sorted({known[node].target for _, node in segment.replicas if node in known} - {""})
 
 
 def _passed_over(placement: Placement, segment: Segment) -> list[PassedOver]:

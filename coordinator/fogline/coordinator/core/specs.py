@@ -39,6 +39,8 @@ class Replica:
     several: bool = False
     facts: Mapping[str, str] = field(default_factory=dict)
     """What templates stand for: `name`, `layer`, `label.X`."""
+    lock: str = ""
+    """Digest of the lock of its environment; empty: it runs in the agent's own."""
 
 
 LONE = Replica()
@@ -99,6 +101,7 @@ def segment_spec(
         environment=filled(head.environment, replica.facts),
         restart=head.restart,
         health=_health([document.pipeline[name] for name in segment.stages]),
+        lock=replica.lock,
     )
 
 

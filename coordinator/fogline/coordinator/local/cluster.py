@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from fogline.coordinator.cli.client import CALL_S, connect
+from fogline.coordinator.core.fleet import OWN
 from fogline.coordinator.local.children import Children, answers, command, free_port
 from fogline.v1 import operator_coordinator_pb2 as operator
 
@@ -28,11 +29,11 @@ class LocalCluster:
     children: Children
     folder: Path
 
-    def start_agent(self, name: str, layer: str) -> None:
-        """Start one agent and return; `wait_for_nodes` waits."""
+    def start_agent(self, name: str, layer: str, environments: str = OWN) -> None:
+        """Start one agent and return; `wait_for_nodes` waits. `environments`: where its stages' packages come from."""
         state = self.folder / name
         arguments = ["run", "--coordinator", self.address, "--name", name, "--layer", layer, "--tied"]
-        arguments += ["--environments", "own"]
+        arguments += ["--environments", environments]
         self.children.start(name, command("fogline.agent.cli", *arguments, "--state-dir", str(state)))
 
     def wait_for_nodes(self, count: int) -> None:

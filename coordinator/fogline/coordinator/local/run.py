@@ -11,9 +11,11 @@ from pathlib import Path
 
 from fogline.coordinator.cli.client import CALL_S, connect
 from fogline.coordinator.cli.deployments import submit_ready
-from fogline.coordinator.cli.documents import Ready, read
+from fogline.coordinator.cli.documents import Ready, apart_from_coord, read
 from fogline.coordinator.cli.following import FAILED, show_status
 from fogline.coordinator.cli.output import Output, say
+from fogline.coordinator.core.fleet import OWN, STORE
+from fogline.coordinator.core.needs import segment_needs
 from fogline.coordinator.local.broker import start_broker
 from fogline.coordinator.local.children import answers
 from fogline.coordinator.local.cluster import Interrupted, LocalCluster, local_cluster
@@ -35,10 +37,12 @@ def run_here(files: Sequence[Path], settings: Sequence[str] | None = None) -> in
     ready = read(files, settings, here=True)
     if ready.document.deploy_mode != "local" or ready.document.infra:
         say("every machine of this document is this one")
+    document = ready.document
+    needs = segment_needs(document, list(document.pipeline), ready.resolved.requirements, {})
     try:
         with local_cluster() as cluster:
             _start_brokers(cluster, ready.document)
-            cluster.start_agent(NODE, "edge")
+            cluster.start_agent(NODE, "edge", STORE if apart_from_coord(needs) else OWN)
             cluster.wait_for_nodes(1)
             return _until_finished(cluster, ready)
     except Interrupted:

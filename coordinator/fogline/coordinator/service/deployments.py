@@ -10,15 +10,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fogline.coordinator.core.copies import Planned, copies_of, joined, nodes_of, unserved
+from fogline.coordinator.core.copies import Planned, copies_of, nodes_of, unlocked
 from fogline.coordinator.core.deployment import OVER, SETTLED, Copy, Deployment, Outcome, Phase, Seen
 from fogline.coordinator.core.events import Event, Health, Kind, copy_events, turn_events
-from fogline.coordinator.core.fleet import Node
 from fogline.coordinator.core.graph import Link
 from fogline.coordinator.core.history import SegmentChange, changes
 from fogline.coordinator.core.imports import in_order
+from fogline.coordinator.core.locks import KnownLock, by_place
 from fogline.coordinator.core.orders import dropping, restarted, stopped, submitted
-from fogline.coordinator.core.place import Circumstances, admits
+from fogline.coordinator.core.place import Circumstances
 from fogline.coordinator.core.plan import Plan, plan
 from fogline.coordinator.core.readers import dropped
 from fogline.coordinator.core.reconcile import Step, reconcile
@@ -26,6 +26,7 @@ from fogline.coordinator.core.wires import Wiring
 from fogline.coordinator.padl.model import Document
 from fogline.coordinator.padl.parse import parse
 from fogline.coordinator.service.fleet import Fleet
+from fogline.coordinator.service.growth import Growth
 from fogline.coordinator.service.lines import Lines
 from fogline.coordinator.service.views import Views
 from fogline.coordinator.store.sql import Store
@@ -51,6 +52,7 @@ class Submission:
     artifacts: Mapping[str, str]
     machine_id: str
     incompatible: Mapping[Link, str]
+    locks: Sequence[KnownLock] = ()
 
 
 class Deployments:
@@ -65,8 +67,7 @@ class Deployments:
         self._deployments = {each.id: each for each in store.deployments()}
         self._told: dict[str, dict[Copy, Health]] = {}
         self._due: set[str] = set()
-        self._looked_at: dict[str, tuple[int, list[Node]]] = {}
-        """Revision, and the nodes that were considered for copies on each node, as they were."""
+        self.growth = Growth(store, fleet, self.lines)
         self._turning_s = 0.0
         """Spent in turns since the last round began."""
         self._wake = asyncio.Event()
@@ -88,15 +89,16 @@ class Deployments:
     def submit(self, submission: Submission, planned: Plan) -> tuple[int, bool]:
         """Accept a revision of an error-free plan; returns its number and whether nothing changed."""
         id_ = submission.document.id
+        self._refuse_without_locks(submission, planned)
         copies, specs = self._copies(submission, planned)
         current = self._deployments.get(id_)
         if current:
             _refuse_while_deleted(current)
         observed = self._views.of(current) if current else {}
         if current and self._unchanged(current, copies, observed):
-            self._store.complete_revision(id_, current.revision, submission.raw, submission.artifacts)
+            self._store.complete_revision(id_, current.revision, submission.raw, submission.artifacts, submission.locks)
             return current.revision, True
-        number = self._store.add_revision(id_, submission.raw, submission.artifacts, specs)
+        number = self._store.add_revision(id_, submission.raw, submission.artifacts, specs, submission.locks)
         fresh, superseded = submitted(
             current, number, copies, observed, time.time(), rolls_back=_rolls_back(submission.document)
         )
@@ -127,7 +129,7 @@ class Deployments:
         if current.phase not in OVER | {Phase.STOPPING}:
             return
         last = self._store.revision(id_, current.revision)
-        number = self._store.add_revision(id_, last.document, last.artifacts, {})
+        number = self._store.add_revision(id_, last.document, last.artifacts, {}, last.locks)
         fresh, _ = submitted(
             current, number, current.target, self._views.of(current), time.time(), rolls_back=current.rolls_back
         )
@@ -265,33 +267,17 @@ class Deployments:
     # The wheel.
 
     def _copies(self, submission: Submission, planned: Plan) -> tuple[tuple[Copy, ...], dict[str, bytes]]:
-        made = Planned(submission.document, planned.segments, planned.automatic, submission.artifacts)
-        return copies_of(made, self._wiring.cluster, self._fleet.nodes())
+        return copies_of(_made(submission, planned), self._wiring.cluster, self._fleet.nodes())
 
-    def _grown(self, deployment: Deployment) -> Deployment:
-        """With copies for the nodes that joined since, of segments that have one on each node."""
-        fresh = unserved(deployment, self._fleet.nodes())
-        looked_at = (deployment.revision, [node for _, node in fresh])
-        if not fresh or self._looked_at.get(deployment.id) == looked_at:
-            return deployment
-        self._looked_at[deployment.id] = looked_at
-        revision = self._store.revision(deployment.id, deployment.revision)
-        document, _ = parse(json.loads(revision.document or b"{}"))
-        given = self._circumstances(deployment.id, "", {})
-        copies, specs = list(deployment.target), dict[str, bytes]()
-        for like, node in fresh:
-            runs = self.parsed(like)
-            if document is not None and admits(document, [stage.name for stage in runs.stages], node, given):
-                copy, spec = joined(like, runs, document, revision.artifacts, node)
-                specs[copy.spec_digest] = spec
-                copies.append(copy)
-                log.info("deployment %s: node %s joined, and gets a copy of %s", deployment.id, node.name, like.segment)
-        self._store.keep_specs(specs)
-        return replace(deployment, target=tuple(sorted(copies)))
+    def _refuse_without_locks(self, submission: Submission, planned: Plan) -> None:
+        if lacking := unlocked(_made(submission, planned), self._fleet.nodes()):
+            segment, node = lacking[0]
+            sentence = f"the packages of segment {segment} are not resolved for node {node.name} ({node.target})"
+            raise FoglineError(ErrorKind.CONFLICT, f"{sentence}: submit again, with a `coord` as new as this one")
 
     def _turn(self, deployment: Deployment, outcomes: Sequence[Outcome] = (), event: Event | None = None) -> Step:
         began_s = time.monotonic()
-        deployment = self._grown(deployment)
+        deployment = self.growth.grown(deployment, lambda: self._circumstances(deployment.id, "", {}))
         observed = self._views.of(deployment)
         step = reconcile(deployment, observed, time.time())
         before = self._deployments.get(deployment.id)
@@ -331,6 +317,11 @@ class Deployments:
         for outcome in step.outcomes:
             verdict = "succeeded" if outcome.succeeded else "failed"
             log.info("deployment %s: revision %d %s: %s", after.id, outcome.revision, verdict, outcome.text)
+
+
+def _made(submission: Submission, planned: Plan) -> Planned:
+    locks = by_place(submission.locks)
+    return Planned(submission.document, planned.segments, planned.automatic, submission.artifacts, locks)
 
 
 def _refuse_while_deleted(deployment: Deployment) -> None:

@@ -12,7 +12,7 @@ from fogline.coordinator.artifacts.store import ArtifactStore
 from fogline.coordinator.core.deployment import Copy
 from fogline.coordinator.core.plan import Plan
 from fogline.coordinator.padl.parse import parse, without_passwords
-from fogline.coordinator.service import status
+from fogline.coordinator.service import status, translate
 from fogline.coordinator.service.deployments import Deployments, Submission
 from fogline.coordinator.service.fleet import Fleet
 from fogline.coordinator.service.purging import Purging
@@ -79,4 +79,12 @@ def submission_of(request: operator.PlanRequest | operator.SubmitRequest) -> Sub
     if document is None:
         raise FoglineError(ErrorKind.INVALID_DOCUMENT, "; ".join(each.message for each in problems))
     incompatible = {(each.first, each.second): each.reason for each in request.incompatible}
-    return Submission(document, json.dumps(raw).encode(), dict(request.artifacts), request.machine_id, incompatible)
+    locks = request.locks if isinstance(request, operator.SubmitRequest) else ()
+    return Submission(
+        document,
+        json.dumps(raw).encode(),
+        dict(request.artifacts),
+        request.machine_id,
+        incompatible,
+        tuple(sorted(map(translate.known_lock, locks))),
+    )

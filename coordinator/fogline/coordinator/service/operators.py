@@ -9,6 +9,7 @@ from fogline.coordinator.service.answers import AnswerCalls
 from fogline.coordinator.service.deployments import settled
 from fogline.coordinator.service.desk import WATCH_S, Context, submission_of
 from fogline.coordinator.service.history import HistoryCalls
+from fogline.coordinator.service.locks import LockCalls
 from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.wire import version
@@ -18,7 +19,7 @@ from fogline.wire.terms import ErrorKind, FoglineError
 PROBE_S = 2.0
 
 
-class OperatorService(HistoryCalls, AnswerCalls):
+class OperatorService(HistoryCalls, AnswerCalls, LockCalls):
     """Translate, call, translate back."""
 
     async def Handshake(self, request: operator.HandshakeRequest, context: Context) -> operator.HandshakeReply:
@@ -74,7 +75,8 @@ class OperatorService(HistoryCalls, AnswerCalls):
         async with answering(context):
             submission = submission_of(request)
             planned = self._placed(submission)
-            if missing := self._artifacts.missing(list(submission.artifacts.values())):
+            needed = [*submission.artifacts.values(), *(lock.digest for lock in submission.locks)]
+            if missing := self._artifacts.missing(needed):
                 raise FoglineError(ErrorKind.CONFLICT, f"{len(missing)} artifacts were not uploaded; submit again")
             number, unchanged = self._deployments.submit(submission, planned)
             return operator.SubmitReply(

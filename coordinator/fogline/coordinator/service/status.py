@@ -26,6 +26,7 @@ def deployment_status(deployments: Deployments, fleet: Fleet, id_: str, revision
         succeeded=state in {"running", "finished"},
         verdict=f"finished: {reason}" if state == "finished" else reason or state,
     )
+    result.reason = "; ".join([*filter(None, [reason]), *deployments.growth.lacking(deployment)])
     for copy in sorted(deployment.target, key=lambda each: (each.depth, each.segment, each.assignment)):
         result.stages.extend(_stage_rows(deployments, fleet, deployment, copy, observed[copy]))
     if revision and deployment.phase is not Phase.STOPPED:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fogline.coordinator.core.deployment import Copy, Seen, Want
 from fogline.coordinator.core.fleet import OWN, Node, NodeState
 from fogline.coordinator.core.imports import Held
+from fogline.coordinator.core.locks import KnownLock
 from fogline.coordinator.core.place import PassedOver
 from fogline.coordinator.core.plan import Plan
 from fogline.coordinator.padl.problems import Problem
@@ -86,6 +87,11 @@ def held(message: agent.Assignment, node: str) -> Held:
     return Held(copy, wanted, message.revision, message.incarnation)
 
 
+def known_lock(message: operator.Lock) -> KnownLock:
+    """A lock as it comes with a submit."""
+    return KnownLock(message.segment, message.target, message.requirements_digest, message.digest)
+
+
 def problems(found: Iterable[Problem]) -> list[operator.Problem]:
     """Problems without file and line, which only the submitter knows."""
     return [
@@ -114,6 +120,7 @@ def plan_reply(plan: Plan) -> operator.PlanReply:
                 node=segment.node,
                 nodes=[node for _, node in segment.replicas],
                 passed_over=_passed_over(plan.passed_over.get(segment.name, ()), shown),
+                targets=plan.targets.get(segment.name, ()),
             )
             for segment in plan.segments
         ],

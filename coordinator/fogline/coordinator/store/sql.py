@@ -13,6 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from fogline.coordinator.core.deployment import Copy, Deployment, Outcome, Phase, Want
 from fogline.coordinator.core.events import Event
+from fogline.coordinator.core.locks import KnownLock
 from fogline.coordinator.store import journal
 from fogline.coordinator.store import tables as t
 from fogline.coordinator.store.schema import bring_up
@@ -42,6 +43,7 @@ class Revision:
     verdict: str
     created_at: float = 0.0
     """Seconds since the epoch."""
+    locks: tuple[KnownLock, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,14 @@ class Store:
             rows = connection.execute(select(t.deployments.c.state).order_by(t.deployments.c.id))
             return [_deployment(json.loads(row.state)) for row in rows]
 
-    def add_revision(self, id_: str, document: bytes, artifacts: Mapping[str, str], specs: Mapping[str, bytes]) -> int:
+    def add_revision(
+        self,
+        id_: str,
+        document: bytes,
+        artifacts: Mapping[str, str],
+        specs: Mapping[str, bytes],
+        locks: Sequence[KnownLock] = (),
+    ) -> int:
         """Append a revision and keep its specs by digest; returns its number, 1 for the first."""
         with self._engine.begin() as connection:
             newest = select(func.max(t.revisions.c.number)).where(t.revisions.c.deployment == id_)
@@ -108,6 +117,7 @@ class Store:
                     artifacts=json.dumps(dict(artifacts), sort_keys=True),
                     created_at=time.time(),
                     verdict="",
+                    locks=orjson.dumps(locks).decode(),
                 )
             )
             _keep_specs(connection, specs)
@@ -136,10 +146,30 @@ class Store:
                     )
                 )
 
-    def complete_revision(self, id_: str, number: int, document: bytes, artifacts: Mapping[str, str]) -> None:
+    def keep_lock(self, lock: KnownLock) -> None:
+        """Remember a lock by what was asked for; it takes the place of an older one."""
+        with self._engine.begin() as connection:
+            connection.execute(delete(t.locks).where(*_asked_for(lock)))
+            given = {"requirements_digest": lock.requirements_digest, "target": lock.target, "digest": lock.digest}
+            connection.execute(insert(t.locks).values(given))
+
+    def find_lock(self, wanted: KnownLock) -> str:
+        """Digest of the newest lock for the same requirements and kind of node; empty: there is none."""
+        with self._engine.connect() as connection:
+            return connection.execute(select(t.locks.c.digest).where(*_asked_for(wanted))).scalar() or ""
+
+    def complete_revision(
+        self,
+        id_: str,
+        number: int,
+        document: bytes,
+        artifacts: Mapping[str, str],
+        locks: Sequence[KnownLock] = (),
+    ) -> None:
         """Give a revision that was taken over the document it turned out to be; any other stays as it is."""
         where = (t.revisions.c.deployment == id_, t.revisions.c.number == number, t.revisions.c.document == b"")
         values = {"document": document, "artifacts": json.dumps(dict(artifacts), sort_keys=True)}
+        values["locks"] = orjson.dumps(locks).decode()
         with self._engine.begin() as connection:
             connection.execute(update(t.revisions).where(*where).values(values))
 
@@ -281,7 +311,12 @@ def _remember_hosts(connection: Connection, id_: str, nodes: set[str]) -> None:
 
 
 def _revision(row: Any) -> Revision:
-    return Revision(**dict(row) | {"artifacts": json.loads(row["artifacts"])})
+    locks = tuple(KnownLock(**each) for each in json.loads(row["locks"]))
+    return Revision(**dict(row) | {"artifacts": json.loads(row["artifacts"]), "locks": locks})
+
+
+def _asked_for(lock: KnownLock) -> tuple[Any, Any]:
+    return t.locks.c.requirements_digest == lock.requirements_digest, t.locks.c.target == lock.target
 
 
 def _line(row: Any) -> DesiredLine:

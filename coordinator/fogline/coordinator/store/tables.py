@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.pool import StaticPool
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised with a step in `schema` whenever an older file needs more than new tables."""
 
 metadata = MetaData()
@@ -54,6 +54,15 @@ revisions = Table(
     Column("created_at", Float, nullable=False),
     Column("succeeded", Boolean),  # NULL: no verdict yet
     Column("verdict", Text, nullable=False, default=""),
+    Column("locks", Text, nullable=False, server_default="[]"),  # JSON: core.locks.KnownLock, each as an object
+)
+
+locks = Table(
+    "locks",  # the newest lock for what was asked for, whichever pipeline asked
+    metadata,
+    Column("requirements_digest", String, primary_key=True),
+    Column("target", String, primary_key=True),
+    Column("digest", String, nullable=False),
 )
 
 specs = Table(
