@@ -59,12 +59,14 @@ async def unreachable(digest: str, offset: int) -> AsyncIterator[tuple[bytes, in
 
 
 @asynccontextmanager
-async def a_node(state_dir: Path, *, driver: Driver | None = None, leave: bool = False) -> AsyncIterator[Node]:
+async def a_node(
+    state_dir: Path, *, driver: Driver | None = None, leave: bool = False, refuses: tuple[str, ...] = ()
+) -> AsyncIterator[Node]:
     """A running supervisor; at the end its processes are stopped, or (leave) left alone."""
     state_dir.mkdir(exist_ok=True)
     with closing(Store(state_dir / "state.db")) as store:
         cache = ArtifactCache(state_dir / "artifacts", unreachable)
-        preparation = Preparation(cache, Environments(state_dir, cache, RUNTIME))
+        preparation = Preparation(cache, Environments(state_dir, cache, RUNTIME), refuses)
         supervisor = Supervisor(state_dir, store, driver or ProcessDriver(), preparation, QUICK)
         running = asyncio.create_task(supervisor.run())
         try:

@@ -20,6 +20,7 @@ from pathlib import Path
 from fogline.agent import translate
 from fogline.agent.config import Config
 from fogline.agent.drivers.process import ProcessDriver
+from fogline.agent.host import leftovers
 from fogline.agent.host.artifacts import ArtifactCache
 from fogline.agent.host.environments import RUNTIME, Environments
 from fogline.agent.host.facts import gather
@@ -51,6 +52,7 @@ async def run(config: Config, runtime: tuple[str, ...] = RUNTIME) -> None:
     with locked(config.state_dir), contextlib.closing(Store(config.state_dir / "state.db")) as store:
         os.environ.setdefault(SECRETS_VARIABLE, str(config.state_dir / "secrets"))
         os.environ.setdefault(POSITIONS_VARIABLE, str(config.state_dir / "positions"))
+        leftovers.clear(config.state_dir)
         link = Link(config.coordinator)
         cache = ArtifactCache(config.state_dir / "artifacts", link.fetch)
         environments = Environments(config.state_dir, cache, runtime, config.environments)
