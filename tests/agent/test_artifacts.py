@@ -7,11 +7,13 @@ import hashlib
 import io
 import tarfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fogline.agent.host.artifacts import ArtifactCache, Needed, needed_by
+from fogline.agent.host.bundle import CODE, MODEL, Limits
 from fogline.wire.terms import ErrorKind, FoglineError
 from support.agent_builders import a_spec
 
@@ -48,8 +50,8 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fogline.agent.host.artifacts._AGAIN_AFTER_S", 0.0)
 
 
-def ensure(cache: ArtifactCache, digest: str = DIGEST, *, is_bundle: bool = False) -> Path:
-    return asyncio.run(cache.ensure(Needed(digest, is_bundle), silent))
+def ensure(cache: ArtifactCache, digest: str = DIGEST, limits: Limits | None = None) -> Path:
+    return asyncio.run(cache.ensure(Needed(digest, limits), silent))
 
 
 def test_a_model_becomes_a_read_only_file(tmp_path: Path) -> None:
@@ -123,7 +125,7 @@ def test_copies_that_need_the_same_one_share_the_fetch(tmp_path: Path) -> None:
     cache = ArtifactCache(tmp_path / "artifacts", source.fetch)
 
     async def both() -> None:
-        needed = Needed(DIGEST, is_bundle=False)
+        needed = Needed(DIGEST)
         given_up = asyncio.create_task(cache.ensure(needed, silent))
         await asyncio.sleep(0)
         second = asyncio.create_task(cache.ensure(needed, silent))
@@ -144,7 +146,7 @@ def test_a_bundle_becomes_a_folder(tmp_path: Path) -> None:
         archive.addfile(member, io.BytesIO(b"x = 1"))
     blob = packed.getvalue()
     digest = hashlib.sha256(blob).hexdigest()
-    path = ensure(ArtifactCache(tmp_path / "artifacts", Source(blob).fetch), digest, is_bundle=True)
+    path = ensure(ArtifactCache(tmp_path / "artifacts", Source(blob).fetch), digest, CODE)
     assert (path / "pkg" / "main.py").read_text() == "x = 1"
     assert list(path.parent.iterdir()) == [path]
 
@@ -152,7 +154,7 @@ def test_a_bundle_becomes_a_folder(tmp_path: Path) -> None:
 def test_progress_is_told_in_steps(tmp_path: Path) -> None:
     told: list[str] = []
     cache = ArtifactCache(tmp_path / "artifacts", Source(breaks_after=[1]).fetch)
-    asyncio.run(cache.ensure(Needed(DIGEST, is_bundle=False), told.append))
+    asyncio.run(cache.ensure(Needed(DIGEST), told.append))
     assert f"fetching {DIGEST[:8]} 25 %" in told
     assert f"fetching {DIGEST[:8]}: gone" in told
     assert f"fetching {DIGEST[:8]} 100 %" in told
@@ -160,5 +162,7 @@ def test_progress_is_told_in_steps(tmp_path: Path) -> None:
 
 def test_what_a_spec_needs() -> None:
     spec = a_spec(artifacts={"a" * 64: "code", "b" * 64: "onnx"})
-    assert needed_by(spec) == [Needed("a" * 64, True), Needed("b" * 64, False)]
+    assert needed_by(spec) == [Needed("a" * 64, CODE), Needed("b" * 64)]
+    folder = replace(spec, stages=(replace(spec.stages[1], bundled=True),))
+    assert needed_by(folder) == [Needed("b" * 64, MODEL)]
     assert needed_by(a_spec()) == []

@@ -21,7 +21,7 @@ from fogline.agent.drivers.mock import Failures, MockDriver, MockHandle, MockMac
 from fogline.agent.drivers.process import ProcessDriver
 from fogline.agent.host.facts import boot_id
 from fogline.wire.terms import FoglineError
-from support.agent_builders import lives, until
+from support.agent_builders import Scripted, lives, until
 
 STAYS = "import time, signal; print('here', flush=True); time.sleep(600)"
 IGNORES = "import time, signal; signal.signal(15, signal.SIG_IGN); print('here', flush=True); time.sleep(600)"
@@ -37,7 +37,7 @@ class Subject(Protocol):
 
 
 def script(text: str) -> ProcessDriver:
-    return ProcessDriver((sys.executable, "-I", "-S", "-c", text))
+    return Scripted(sys.executable, "-I", "-S", "-c", text)
 
 
 class RealProcesses:
@@ -51,7 +51,7 @@ class RealProcesses:
         return script(f"raise SystemExit({code})")
 
     def cannot_start(self) -> Driver:
-        return ProcessDriver(("/nowhere/python",))
+        return Scripted("/nowhere/python")
 
 
 class Mocks:
@@ -75,7 +75,7 @@ def launch(path: Path, **changes: object) -> Launch:
     path.mkdir(exist_ok=True)
     (path / "spec.json").write_text("{}")
     given: dict[str, object] = {"bind": False} | changes
-    return Launch(path, path / "artifacts", path / "letters.db", **given)  # type: ignore[arg-type]
+    return Launch((), path, path / "artifacts", path / "letters.db", **given)  # type: ignore[arg-type]
 
 
 @asynccontextmanager

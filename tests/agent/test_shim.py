@@ -18,7 +18,7 @@ from fogline.agent.drivers.base import Exit, Launch
 from fogline.agent.drivers.pids import end_group
 from fogline.agent.drivers.process import ProcessDriver
 from fogline.wire.terms import FoglineError
-from support.agent_builders import lives, until
+from support.agent_builders import Scripted, lives, until
 
 pytestmark = pytest.mark.e2e
 
@@ -27,12 +27,12 @@ FORKS = "import os, time; print(os.fork(), flush=True); time.sleep(600)"
 
 
 def script(text: str) -> ProcessDriver:
-    return ProcessDriver((sys.executable, "-I", "-S", "-c", text))
+    return Scripted(sys.executable, "-I", "-S", "-c", text)
 
 
 def launch(path: Path) -> Launch:
     path.mkdir(exist_ok=True)
-    return Launch(path, path / "artifacts", path / "letters.db", bind=False)
+    return Launch((), path, path / "artifacts", path / "letters.db", bind=False)
 
 
 @pytest.mark.parametrize("dies", ["before it notes", "after it noted"])

@@ -6,14 +6,27 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from fogline.agent.core.desired import Assignment
+from fogline.agent.drivers.base import Launch
+from fogline.agent.drivers.process import ProcessDriver, ProcessHandle
 from fogline.runtimes.spec import HealthSpec, SegmentSpec, StageSpec, digest
 from fogline.wire.terms import Wanted
 
 RUNTIME = (sys.executable, "-S", str(Path(__file__).with_name("agent_runtime.py")))
 """The stand-in for `python -m fogline.runtimes`."""
+
+
+class Scripted(ProcessDriver):
+    """Starts a command of the test's own, whatever a launch names."""
+
+    def __init__(self, *command: str) -> None:
+        self._command = command
+
+    async def start(self, launch: Launch) -> ProcessHandle:
+        return await super().start(replace(launch, runtime=self._command))
 
 
 def a_spec(

@@ -13,6 +13,7 @@ from fogline.agent.core.observed import CopySeen
 from fogline.agent.drivers.base import Driver
 from fogline.agent.drivers.process import ProcessDriver
 from fogline.agent.host.artifacts import ArtifactCache
+from fogline.agent.host.environments import Environments
 from fogline.agent.lifecycle import Ladder
 from fogline.agent.preparation import Preparation
 from fogline.agent.store.sqlite import Store
@@ -58,12 +59,15 @@ async def unreachable(digest: str, offset: int) -> AsyncIterator[tuple[bytes, in
 
 
 @asynccontextmanager
-async def a_node(state_dir: Path, *, driver: Driver | None = None, leave: bool = False) -> AsyncIterator[Node]:
+async def a_node(
+    state_dir: Path, *, driver: Driver | None = None, leave: bool = False, refuses: tuple[str, ...] = ()
+) -> AsyncIterator[Node]:
     """A running supervisor; at the end its processes are stopped, or (leave) left alone."""
     state_dir.mkdir(exist_ok=True)
     with closing(Store(state_dir / "state.db")) as store:
-        preparation = Preparation(ArtifactCache(state_dir / "artifacts", unreachable), RUNTIME)
-        supervisor = Supervisor(state_dir, store, driver or ProcessDriver(RUNTIME), preparation, QUICK)
+        cache = ArtifactCache(state_dir / "artifacts", unreachable)
+        preparation = Preparation(cache, Environments(state_dir, cache, RUNTIME), refuses)
+        supervisor = Supervisor(state_dir, store, driver or ProcessDriver(), preparation, QUICK)
         running = asyncio.create_task(supervisor.run())
         try:
             await asyncio.wait_for(supervisor.restored.wait(), 10)

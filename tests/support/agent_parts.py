@@ -13,6 +13,7 @@ from fogline.agent.core.desired import Assignment
 from fogline.agent.drivers.mock import MockDriver
 from fogline.agent.drivers.process import ProcessDriver
 from fogline.agent.host.artifacts import ArtifactCache
+from fogline.agent.host.environments import Environments
 from fogline.agent.host.facts import gather
 from fogline.agent.letters import DeadLetters
 from fogline.agent.lifecycle import Ladder
@@ -52,12 +53,13 @@ async def a_node(tmp_path: Path, address: str, *, real: bool = False, idle_s: fl
     config = Config(address, "gateway-1", "edge", state_dir, {"site": "north"})
     with closing(Store(state_dir / "state.db")) as store:
         link = Link(address)
-        preparation = Preparation(ArtifactCache(state_dir / "artifacts", link.fetch), RUNTIME)
-        driver = ProcessDriver(RUNTIME) if real else MockDriver()
+        cache = ArtifactCache(state_dir / "artifacts", link.fetch)
+        environments = Environments(state_dir, cache, RUNTIME)
+        preparation = Preparation(cache, environments)
+        driver = ProcessDriver() if real else MockDriver()
         supervisor = Supervisor(state_dir, store, driver, preparation, QUICK)
-        requests = Requests(
-            "gateway-1", supervisor, DeadLetters(state_dir, RUNTIME, supervisor.of_pipeline), RUNTIME, idle_s
-        )
+        letters = DeadLetters(state_dir, RUNTIME, supervisor.of_pipeline)
+        requests = Requests("gateway-1", supervisor, letters, environments, idle_s)
         facts = translate.node_facts(config, gather(state_dir, address, ""))
         session = Session(link, facts, supervisor, requests, state_dir, refused_delay_s=0.3)
         tasks = [asyncio.create_task(supervisor.run()), asyncio.create_task(session.run())]

@@ -19,8 +19,10 @@ from pathlib import Path
 
 from fogline.agent import translate
 from fogline.agent.config import Config
-from fogline.agent.drivers.process import RUNTIME, ProcessDriver
+from fogline.agent.drivers.process import ProcessDriver
+from fogline.agent.host import leftovers
 from fogline.agent.host.artifacts import ArtifactCache
+from fogline.agent.host.environments import RUNTIME, Environments
 from fogline.agent.host.facts import gather
 from fogline.agent.host.memory import keep_light
 from fogline.agent.letters import DeadLetters
@@ -40,19 +42,24 @@ PR_SET_PDEATHSIG = 1
 
 
 async def run(config: Config, runtime: tuple[str, ...] = RUNTIME) -> None:
-    """Run the agent until SIGTERM or SIGINT. Raises FoglineError when it cannot start."""
+    """Run the agent until SIGTERM or SIGINT; `runtime` is what starts specs without a lock.
+
+    Raises FoglineError when it cannot start.
+    """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with locked(config.state_dir), contextlib.closing(Store(config.state_dir / "state.db")) as store:
         os.environ.setdefault(SECRETS_VARIABLE, str(config.state_dir / "secrets"))
         os.environ.setdefault(POSITIONS_VARIABLE, str(config.state_dir / "positions"))
+        leftovers.clear(config.state_dir)
         link = Link(config.coordinator)
         cache = ArtifactCache(config.state_dir / "artifacts", link.fetch)
-        preparation = Preparation(cache, runtime)
-        supervisor = Supervisor(config.state_dir, store, ProcessDriver(runtime), preparation)
+        environments = Environments(config.state_dir, cache, runtime, config.environments)
+        preparation = Preparation(cache, environments, config.refuses)
+        supervisor = Supervisor(config.state_dir, store, ProcessDriver(), preparation)
         letters = DeadLetters(config.state_dir, runtime, supervisor.of_pipeline)
-        requests = Requests(config.name, supervisor, letters, runtime)
+        requests = Requests(config.name, supervisor, letters, environments)
         facts = gather(config.state_dir, config.coordinator, config.address)
         session = Session(link, translate.node_facts(config, facts), supervisor, requests, config.state_dir)
         log.info("node %s (%s), state in %s", config.name, config.layer, config.state_dir)

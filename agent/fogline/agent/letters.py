@@ -1,8 +1,9 @@
 """The dead letters of a pipeline on this node: listed, shown, discarded and replayed. Knows no gRPC.
 
 The file belongs to the runtime, which alone knows what is in it: `python -m fogline.runtimes dead-letters FILE`
-reads and discards. A replay goes to the running segment that the letter is of. The file lies outside every
-workspace, so that letters outlive their copies; only `purge` removes it.
+reads and discards, always in the agent's own environment: the one of the pipeline may be gone. A replay goes to the
+running segment that the letter is of. The file lies outside every workspace, so that letters outlive their copies;
+only `purge` removes it.
 """
 
 from __future__ import annotations

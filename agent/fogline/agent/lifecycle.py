@@ -19,7 +19,7 @@ from fogline.agent.custody import Custody
 from fogline.agent.drivers.base import Driver, Launch
 from fogline.agent.host.control import Silent
 from fogline.agent.letters import room_for_letters
-from fogline.agent.preparation import Preparation, read_spec
+from fogline.agent.preparation import Preparation
 from fogline.agent.store.sqlite import Phase, Store
 from fogline.runtimes.spec import SegmentSpec
 from fogline.wire.terms import CopyState, FoglineError, Wanted
@@ -122,14 +122,16 @@ class Lifecycle:
 
     async def _start(self, copy: Copy, *, bind: bool) -> None:
         try:
-            spec = read_spec(copy.wish)
+            spec = self._preparation.allowed(copy.wish)
+            runtime = await self._preparation.command(spec)
         except FoglineError as error:
             copy.starting = False
             self._custody.fail(copy, error.sentence)
             return
         try:
             self._note(copy)
-            handle = await self._driver.start(self._launch(copy, spec, bind=bind))
+            await self._preparation.note_runtime(spec, copy.workspace)
+            handle = await self._driver.start(self._launch(copy, spec, runtime, bind=bind))
         except (FoglineError, OSError) as error:
             copy.starting = False
             copy.started_at_s = 0.0
@@ -141,9 +143,10 @@ class Lifecycle:
             self._custody.attend(copy, handle)
             copy.on_change()
 
-    def _launch(self, copy: Copy, spec: SegmentSpec, *, bind: bool) -> Launch:
+    def _launch(self, copy: Copy, spec: SegmentSpec, runtime: tuple[str, ...], *, bind: bool) -> Launch:
         letters = room_for_letters(copy.workspace.state_dir, spec.pipeline)
-        return Launch(copy.workspace.path, self._preparation.artifacts, letters, bind, dict(spec.environment))
+        artifacts = self._preparation.artifacts
+        return Launch(runtime, copy.workspace.path, artifacts, letters, bind, dict(spec.environment))
 
     def _note(self, copy: Copy) -> None:
         """Have on the disk, in both places, that it can start, or is about to, and for which incarnation."""

@@ -1,4 +1,4 @@
-"""Prepare a copy: spec understood, artifacts verified, workspace laid out, check passed.
+"""Prepare a copy: spec understood and allowed, artifacts verified, environment made, workspace laid out, check passed.
 
 What is prepared can start without the coordinator and without the network.
 """
@@ -12,10 +12,12 @@ import os
 from pathlib import Path
 
 from fogline.agent.core.desired import Assignment
+from fogline.agent.core.refusals import refusal
 from fogline.agent.drivers.pids import end_group, is_the_one
 from fogline.agent.drivers.shim import start_ticks
 from fogline.agent.host.artifacts import ArtifactCache, Progress, needed_by
 from fogline.agent.host.child import child
+from fogline.agent.host.environments import Environments
 from fogline.agent.host.facts import boot_id
 from fogline.agent.host.workspace import Workspace, last_words, read_json, write_durably
 from fogline.runtimes.spec import SegmentSpec, SpecError, digest, parse
@@ -29,9 +31,11 @@ _VERDICT_BYTES = 64 * 1024
 class Preparation:
     """Prepares copies, a few at a time: a check loads the models."""
 
-    def __init__(self, artifacts: ArtifactCache, runtime: tuple[str, ...]) -> None:
+    def __init__(self, artifacts: ArtifactCache, environments: Environments, refuses: tuple[str, ...] = ()) -> None:
+        """`refuses`: kinds of models that must not be loaded here."""
         self._artifacts = artifacts
-        self._runtime = runtime
+        self._environments = environments
+        self._refuses = refuses
         self._turns = asyncio.Semaphore(max(2, len(os.sched_getaffinity(0))))
 
     @property
@@ -41,15 +45,32 @@ class Preparation:
 
     async def prepare(self, wish: Assignment, workspace: Workspace, progress: Progress) -> None:
         """Return when the copy could start. Raises FoglineError with the reason why it never could."""
-        spec = read_spec(wish)
+        spec = self.allowed(wish)
         await self.end_former_check(workspace)
         workspace.create(wish)
         for needed in needed_by(spec):
             await self._artifacts.ensure(needed, progress)
+        await self._environments.ensure(spec, progress)
         progress("waiting for its turn to be checked")
         async with self._turns:
             progress("checking")
             await self._check(spec, workspace)
+
+    def allowed(self, wish: Assignment) -> SegmentSpec:
+        """The wish's spec. Raises FoglineError when it is none, or the operator does not allow what is in it."""
+        spec = read_spec(wish)
+        reason = refusal(spec, self._refuses)
+        if reason:
+            raise FoglineError(ErrorKind.REFUSED, reason)
+        return spec
+
+    async def command(self, spec: SegmentSpec) -> tuple[str, ...]:
+        """What a process of this spec is started by. Raises FoglineError when its environment is gone."""
+        return await self._environments.command(spec)
+
+    async def note_runtime(self, spec: SegmentSpec, workspace: Workspace) -> None:
+        """Have on the disk which copy of the runtime the next process reads, as long as it may. Raises OSError."""
+        workspace.note_runtime(await self._environments.runtime() if spec.lock else None)
 
     async def release(self, wish: Assignment, workspace: Workspace) -> str:
         """End the broker sessions of the segment's readers, or of those the wish names.
@@ -59,7 +80,9 @@ class Preparation:
         """
         spec = read_spec(wish)
         workspace.create(wish)
-        command = [*self._runtime, "release", str(workspace.spec)]
+        made = not spec.lock or self._environments.whole(spec.lock)
+        runtime = await self._environments.command(spec) if made else self._environments.own
+        command = [*runtime, "release", str(workspace.spec)]
         for reader in () if wish.release else wish.release_readers:
             command += ["--reader", reader]
         said = workspace.path / "release.out"
@@ -83,7 +106,7 @@ class Preparation:
 
     async def _check(self, spec: SegmentSpec, workspace: Workspace) -> None:
         said, limit_s = workspace.path / "check.out", spec.health.startup_s
-        command = [*self._runtime, "check", str(workspace.spec), "--artifacts", str(self.artifacts)]
+        command = [*await self.command(spec), "check", str(workspace.spec), "--artifacts", str(self.artifacts)]
         try:
             with said.open("wb") as output:
                 async with child(command, workspace.path, spec.environment, output=output) as process:

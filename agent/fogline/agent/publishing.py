@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 
 from fogline.agent.copies import Copy
 from fogline.agent.host.child import child
+from fogline.agent.host.environments import Environments
 from fogline.agent.preparation import read_spec
 from fogline.runtimes.spec import Exit
 from fogline.wire.terms import ErrorKind, FoglineError
@@ -26,11 +27,11 @@ _KINDS: dict[int, ErrorKind] = {
 
 
 @asynccontextmanager
-async def publisher(copy: Copy, queue: str, runtime: tuple[str, ...]) -> AsyncIterator[Publisher]:
+async def publisher(copy: Copy, queue: str, environments: Environments) -> AsyncIterator[Publisher]:
     """A publisher for one request; its child does not outlive the block."""
-    command = [*runtime, "publish", str(copy.workspace.spec), "--queue", queue]
-    environment = read_spec(copy.wish).environment
-    async with child(command, copy.workspace.path, environment) as process:
+    spec = read_spec(copy.wish)
+    command = [*await environments.command(spec), "publish", str(copy.workspace.spec), "--queue", queue]
+    async with child(command, copy.workspace.path, spec.environment) as process:
         yield Publisher(process)
 
 

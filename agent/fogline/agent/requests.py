@@ -18,6 +18,7 @@ import grpc
 
 from fogline.agent import translate
 from fogline.agent.answers import in_chunks, log_pieces, tapped
+from fogline.agent.host.environments import Environments
 from fogline.agent.host.stagelog import From
 from fogline.agent.letters import DeadLetters, LetterRequest
 from fogline.agent.publishing import publisher
@@ -63,13 +64,13 @@ class Requests:
         node: str,
         supervisor: Supervisor,
         letters: DeadLetters,
-        runtime: tuple[str, ...],
+        environments: Environments,
         idle_s: float = IDLE_S,
     ) -> None:
         self._node = node
         self._supervisor = supervisor
         self._letters = letters
-        self._runtime = runtime
+        self._environments = environments
         self._idle_s = idle_s
         self._serving: asyncio.Task[None] | None = None
         self._bodies: dict[str, Callable[[_Asked], Replies]] = {
@@ -151,7 +152,7 @@ class Requests:
         wanted = asked.request.publish
         limit_s = asked.request.deadline_s or _PIECE_S
         copy = self._supervisor.find(wanted.assignment)
-        async with publisher(copy, wanted.queue, self._runtime) as publishing:
+        async with publisher(copy, wanted.queue, self._environments) as publishing:
             while True:
                 async with asyncio.timeout(limit_s):
                     confirmed = await publishing.confirm(wanted.lines)

@@ -15,6 +15,8 @@ from typing import Protocol
 class Launch:
     """Everything needed to start one copy."""
 
+    runtime: tuple[str, ...]
+    """The command that `fogline.runtimes` is, for this copy."""
     workspace: Path
     """Holds `spec.json`; becomes the working folder. What the last process left there goes."""
     artifacts: Path

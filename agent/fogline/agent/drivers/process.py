@@ -18,8 +18,6 @@ from fogline.agent.host.facts import boot_id
 from fogline.agent.host.workspace import Workspace, read_json
 from fogline.wire.terms import ErrorKind, FoglineError
 
-RUNTIME = (sys.executable, "-m", "fogline.runtimes")
-
 SPAWN_S = 60.0
 """A shim that has not said who it started by then is broken."""
 LAST_WORDS_S = 20.0
@@ -82,12 +80,9 @@ class ProcessHandle:
 
 
 class ProcessDriver:
-    """Starts `RUNTIME run` under a shim; `runtime` is another command where a test brings its own."""
+    """Starts `RUNTIME run` under a shim."""
 
     name = "process"
-
-    def __init__(self, runtime: tuple[str, ...] = RUNTIME) -> None:
-        self._runtime = runtime
 
     async def start(self, launch: Launch) -> ProcessHandle:
         """Start the shim and wait until it has noted whom it started."""
@@ -121,7 +116,7 @@ class ProcessDriver:
     def _spawn(self, launch: Launch) -> int:
         """The shim's pid. From the lock on nobody else can start anything in this workspace."""
         spec = str(launch.workspace / "spec.json")
-        command = [*self._runtime, "run", spec, "--workspace", str(launch.workspace)]
+        command = [*launch.runtime, "run", spec, "--workspace", str(launch.workspace)]
         command += ["--artifacts", str(launch.artifacts), "--dead-letters", str(launch.dead_letters)]
         command += ["--bind"] if launch.bind else []
         lock = _lock(launch.workspace)

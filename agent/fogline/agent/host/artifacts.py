@@ -2,7 +2,7 @@
 
 ::
 
-    artifacts/<digest>           a model file (read-only), or the folder of an unpacked code bundle
+    artifacts/<digest>           a file (read-only): a model, a lock, a wheel; or the folder of an unpacked bundle
               <digest>.partial   what has arrived so far
 """
 
@@ -16,9 +16,9 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fogline.agent.host.bundle import unpack
+from fogline.agent.host.bundle import CODE, MODEL, Limits, unpack
 from fogline.agent.host.workspace import sync_folder
-from fogline.runtimes.spec import SegmentSpec
+from fogline.runtimes.spec import SegmentSpec, StageSpec
 from fogline.wire.terms import ErrorKind, FoglineError
 
 Fetch = Callable[[str, int], AsyncIterator[tuple[bytes, int]]]
@@ -37,13 +37,22 @@ class Needed:
     """An artifact a segment cannot start without."""
 
     digest: str
-    is_bundle: bool
+    limits: Limits | None = None
+    """Of a bundle, which is unpacked; None: a file."""
+    label: str = ""
+    """What people call it; empty: by its digest."""
 
 
 def needed_by(spec: SegmentSpec) -> list[Needed]:
     """What the segment's stages need, each once."""
-    found = {stage.artifact: stage.framework == "code" or stage.bundled for stage in spec.stages if stage.artifact}
-    return [Needed(digest, is_bundle) for digest, is_bundle in found.items()]
+    found = {stage.artifact: _limits(stage) for stage in spec.stages if stage.artifact}
+    return [Needed(digest, limits) for digest, limits in found.items()]
+
+
+def _limits(stage: StageSpec) -> Limits | None:
+    if stage.framework == "code":
+        return CODE
+    return MODEL if stage.bundled else None
 
 
 class ArtifactCache:
@@ -66,17 +75,18 @@ class ArtifactCache:
         async with self._turns.setdefault(needed.digest, asyncio.Lock()):
             target = self.folder / needed.digest
             if not target.exists():
-                blob = await self._verified(needed.digest, progress)
-                progress(f"unpacking {needed.digest[:8]}" if needed.is_bundle else "")
-                await asyncio.to_thread(_install, blob, target, needed.is_bundle)
+                blob = await self._verified(needed, progress)
+                progress(f"unpacking {needed.digest[:8]}" if needed.limits else "")
+                await asyncio.to_thread(_install, blob, target, needed.limits)
             return target
 
-    async def _verified(self, digest: str, progress: Progress) -> Path:
+    async def _verified(self, needed: Needed, progress: Progress) -> Path:
+        digest = needed.digest
         partial = self.folder / f"{digest}.partial"
         if partial.exists() and await asyncio.to_thread(_sha256, partial) == digest:
             return partial
         for _ in range(2):  # what was left of an earlier attempt may be the part that is wrong
-            await self._complete(digest, partial, progress)
+            await self._complete(needed, partial, progress)
             if await asyncio.to_thread(_sha256, partial) == digest:
                 return partial
             partial.unlink()
@@ -84,35 +94,39 @@ class ArtifactCache:
             ErrorKind.CORRUPT, f"the coordinator's artifact {digest[:8]} is not what its digest says: upload it anew"
         )
 
-    async def _complete(self, digest: str, partial: Path, progress: Progress) -> None:
+    async def _complete(self, needed: Needed, partial: Path, progress: Progress) -> None:
         while True:
             try:
-                await self._append(digest, partial, progress)
+                await self._append(needed, partial, progress)
             except FoglineError as error:
                 if error.kind not in _PASSING:
                     raise
-                progress(f"fetching {digest[:8]}: {error.sentence}")
+                progress(f"fetching {_called(needed)}: {error.sentence}")
                 await asyncio.sleep(_AGAIN_AFTER_S)
             else:
                 return
 
-    async def _append(self, digest: str, partial: Path, progress: Progress) -> None:
+    async def _append(self, needed: Needed, partial: Path, progress: Progress) -> None:
         with partial.open("ab") as file:
-            progress(f"fetching {digest[:8]}")
+            progress(f"fetching {_called(needed)}")
             total_bytes = 0
-            async for piece, total_bytes in self._fetch(digest, file.tell()):
+            async for piece, total_bytes in self._fetch(needed.digest, file.tell()):
                 file.write(piece)
                 if file.tell() > total_bytes:
                     return  # it cannot be right: the digest will say so
                 percent = 100 * file.tell() // max(1, total_bytes)
-                progress(f"fetching {digest[:8]} {percent - percent % _PROGRESS_STEP} %")
+                progress(f"fetching {_called(needed)} {percent - percent % _PROGRESS_STEP} %")
             if file.tell() < total_bytes:
                 raise FoglineError(ErrorKind.UNREACHABLE, "the coordinator stopped in the middle")
 
 
-def _install(blob: Path, target: Path, is_bundle: bool) -> None:
-    if is_bundle:
-        unpack(blob, target)
+def _called(needed: Needed) -> str:
+    return needed.label or needed.digest[:8]
+
+
+def _install(blob: Path, target: Path, limits: Limits | None) -> None:
+    if limits:
+        unpack(blob, target, limits)
         blob.unlink()
         return
     blob.chmod(0o444)

@@ -1,4 +1,4 @@
-"""Unpacks a code bundle: regular files and folders, nothing else, within limits.
+"""Unpacks a bundle of code, or of a model that is a folder: regular files and folders, nothing else, within limits.
 
 The archive comes from elsewhere, and extraction by the standard library has been talked into writing
 outside its folder more than once. So `tarfile` only tells the members apart; every file is opened here,
@@ -9,28 +9,56 @@ when everything is in it.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import tarfile
 import tempfile
+import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
 from fogline.agent.host.workspace import sync_folder
 from fogline.wire.terms import ErrorKind, FoglineError
 
-MAX_MEMBERS = 10_000
-MAX_TOTAL_BYTES = 1024**3
-MAX_FILE_BYTES = 256 * 1024**2
+MIB = 1024**2
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a bundle may hold."""
+
+    what: str
+    """What the bundle is of, for people."""
+    file_bytes: int
+    total_bytes: int
+    members: int = 10_000
+
+
+CODE = Limits("code", file_bytes=256 * MIB, total_bytes=1024 * MIB)
+MODEL = Limits("model", file_bytes=1024 * MIB, total_bytes=2048 * MIB)
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 1024
-_PIECE_BYTES = 1024**2
-_HEADERS_BYTES = 64 * 1024**2
+MAX_DEPTH = 16
+MAX_RATIO = 100
+"""Bytes that one byte of a compressed archive may become."""
+_ANY_RATIO_BYTES = 16 * MIB
+"""Up to here it may be more: many small files are mostly the zeros between them."""
+_PIECE_BYTES = MIB
+_HEADERS_BYTES = 64 * MIB
 """Room for the headers around the files, when a compressed archive is inflated."""
-_GZIP = b"\x1f\x8b"
+_GZIP, _ZIP = b"\x1f\x8b", b"PK"
+_DRIVE = re.compile(r"[A-Za-z]:")
+_LONG_NUMBER = re.compile(rb"\d{257}")
+_REGULAR = {tarfile.REGTYPE, tarfile.AREGTYPE}
 
 
-def unpack(archive: Path, target: Path) -> None:
+class _Refused(Exception):
+    """What is refused, and why."""
+
+
+def unpack(archive: Path, target: Path, limits: Limits = CODE) -> None:
     """Unpack `archive` (tar, also gzipped) as the folder `target`, which must not exist.
 
     Raises FoglineError (CORRUPT) naming the member that is refused; nothing is left behind then.
@@ -38,33 +66,38 @@ def unpack(archive: Path, target: Path) -> None:
     draft = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=target.parent))
     try:
         with archive.open("rb") as packed, tempfile.TemporaryFile(dir=target.parent) as spare:
-            plain = _inflate(packed, spare) if packed.read(len(_GZIP)) == _GZIP else packed
-            plain.seek(0)
-            _unpack_members(plain, draft)
+            _unpack_members(_plain(packed, spare, limits), draft, limits)
         draft.chmod(0o755)
         _settle(draft)
         draft.rename(target)
         sync_folder(target.parent)
-    except (tarfile.TarError, EOFError, ValueError, OverflowError, OSError) as error:
+    except _Refused as error:
+        raise FoglineError(ErrorKind.CORRUPT, f"the {limits.what} bundle is refused: {error}") from error
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            refusal = FoglineError(ErrorKind.FAILED, f"the code bundle cannot be unpacked: {error}")
-        else:
-            refusal = FoglineError(ErrorKind.CORRUPT, f"the code bundle is not a tar archive: {error}")
-        raise refusal from error
+            sentence = f"the {limits.what} bundle cannot be unpacked: {error}"
+            raise FoglineError(ErrorKind.FAILED, sentence) from error
+        raise FoglineError(ErrorKind.CORRUPT, f"the {limits.what} bundle is not a tar archive: {error}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
 class _Headers:
-    """What tarfile reads from: no single header may ask for much memory."""
+    """What tarfile reads from: no single header may ask for much memory, nor for much time.
+
+    tarfile looks for numbers in a header in a way that takes the square of their length.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _PIECE_BYTES:
-            raise _refusal("a header", "is longer than 1 MiB")
-        return self._file.read(size)
+            raise _Refused("a header is longer than 1 MiB")
+        data = self._file.read(size)
+        if _LONG_NUMBER.search(data):
+            raise _Refused("a header holds a number of more than 256 digits")
+        return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self._file.seek(offset, whence)
@@ -73,54 +106,89 @@ class _Headers:
         return self._file.tell()
 
 
-def _inflate(packed: IO[bytes], spare: IO[bytes]) -> IO[bytes]:
-    import gzip
-
+def _plain(packed: IO[bytes], spare: IO[bytes], limits: Limits) -> IO[bytes]:
+    begins = packed.read(2)
     packed.seek(0)
-    left = MAX_TOTAL_BYTES + _HEADERS_BYTES
-    with gzip.GzipFile(fileobj=packed) as inflating:
-        while piece := inflating.read(_PIECE_BYTES):
-            left -= len(piece)
-            if left < 0:
-                raise _refusal("the archive", "holds more than 1 GiB")
-            spare.write(piece)
+    if begins == _ZIP:
+        raise _Refused("it is a zip archive; a bundle is a tar archive")
+    if begins != _GZIP:
+        return packed
+    _inflate(packed, spare, limits)
+    spare.seek(0)
     return spare
 
 
-def _unpack_members(plain: IO[bytes], folder: Path) -> None:
+def _inflate(packed: IO[bytes], spare: IO[bytes], limits: Limits) -> None:
+    import gzip
+
+    most = max(_ANY_RATIO_BYTES, MAX_RATIO * os.fstat(packed.fileno()).st_size)
+    inflated = 0
+    with gzip.GzipFile(fileobj=packed) as inflating:
+        while piece := inflating.read(_PIECE_BYTES):
+            inflated += len(piece)
+            if inflated > limits.total_bytes + _HEADERS_BYTES:
+                raise _too_much(limits)
+            if inflated > most:
+                raise _Refused(f"the archive inflates to more than {MAX_RATIO} times its size")
+            spare.write(piece)
+
+
+def _unpack_members(plain: IO[bytes], folder: Path, limits: Limits) -> None:
     members = total_bytes = 0
+    spellings = _Spellings()
     with tarfile.open(fileobj=cast("IO[bytes]", _Headers(plain)), mode="r:") as archive:
         for member in archive:
             members += 1
             total_bytes += max(0, member.size)
-            if members > MAX_MEMBERS:
-                raise _refusal("the archive", f"has more than {MAX_MEMBERS} members")
-            if total_bytes > MAX_TOTAL_BYTES:
-                raise _refusal("the archive", "holds more than 1 GiB")
-            path = folder / _checked_name(member)
+            if members > limits.members:
+                raise _Refused(f"the archive has more than {limits.members} members")
+            if total_bytes > limits.total_bytes:
+                raise _too_much(limits)
+            parts = _checked_parts(member, limits)
+            spellings.check(parts)
             try:
-                _place_member(plain, member, path)
+                _place_member(plain, member, folder.joinpath(*parts))
             except (FileExistsError, NotADirectoryError):
-                raise _refusal(ascii(member.name[:80]), "is in the bundle twice") from None
+                raise _Refused(f"{_shown(member.name)} is in the bundle twice") from None
             plain.seek(member.offset_data)
+        plain.seek(archive.offset)  # tarfile takes a header that is broken for the end
+        if plain.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise _Refused("the archive breaks off, or goes on with what is no header")
 
 
-def _checked_name(member: tarfile.TarInfo) -> str:
+class _Spellings:
+    """Every name so far: where case, or the way an accent is written, means nothing, no two may be one."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, ...], str] = {}
+
+    def check(self, parts: list[str]) -> None:
+        folded = tuple(unicodedata.normalize("NFC", unicodedata.normalize("NFC", part).casefold()) for part in parts)
+        for depth, part in enumerate(parts, start=1):
+            known = self._known.setdefault(folded[:depth], part)
+            if known != part:
+                raise _Refused(f"{_shown('/'.join(parts))} differs from {_shown(known)} only in how it is spelled")
+
+
+def _checked_parts(member: tarfile.TarInfo, limits: Limits) -> list[str]:
     name = member.name
     parts = [part for part in name.split("/") if part not in {"", "."}]
-    shown = ascii(name[:80])
-    if member.type not in {tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE} or member.sparse is not None:
-        raise _refusal(shown, "is neither a regular file nor a folder")
-    if name.startswith("/") or ".." in parts or "\0" in name:
-        raise _refusal(shown, "points outside the bundle")
-    if not parts and member.type != tarfile.DIRTYPE:
-        raise _refusal(shown, "has no name")
-    too_long = any(len(part.encode("utf-8", "surrogateescape")) > MAX_NAME_BYTES for part in parts)
-    if too_long or len(name.encode("utf-8", "surrogateescape")) > MAX_PATH_BYTES:
-        raise _refusal(shown, f"has a name longer than {MAX_NAME_BYTES} bytes")
-    if not 0 <= member.size <= MAX_FILE_BYTES:
-        raise _refusal(shown, "is larger than 256 MiB")
-    return "/".join(parts)
+    is_folder = member.type == tarfile.DIRTYPE
+    if member.sparse is not None or not (is_folder or member.type in _REGULAR):
+        raise _Refused(f"{_shown(name)} is neither a regular file nor a folder")
+    if name.startswith("/") or ".." in parts or "\\" in name or any(map(_DRIVE.match, parts)):
+        raise _Refused(f"{_shown(name)} points outside the bundle")
+    if any(ord(letter) < 32 for letter in name):
+        raise _Refused(f"{_shown(name)} has a control character in its name")
+    if not parts and not is_folder:
+        raise _Refused(f"{_shown(name)} has no name")
+    if len(parts) > MAX_DEPTH:
+        raise _Refused(f"{_shown(name)} lies deeper than {MAX_DEPTH} folders")
+    if any(_bytes(part) > MAX_NAME_BYTES for part in parts) or _bytes(name) > MAX_PATH_BYTES:
+        raise _Refused(f"{_shown(name)} has a name longer than {MAX_NAME_BYTES} bytes")
+    if not 0 <= member.size <= limits.file_bytes:
+        raise _Refused(f"{_shown(name)} is larger than {limits.file_bytes // MIB} MiB")
+    return parts
 
 
 def _place_member(plain: IO[bytes], member: tarfile.TarInfo, path: Path) -> None:
@@ -136,7 +204,7 @@ def _place_member(plain: IO[bytes], member: tarfile.TarInfo, path: Path) -> None
         while left:
             piece = plain.read(min(left, _PIECE_BYTES))
             if not piece:
-                raise _refusal(ascii(member.name[:80]), "ends early")
+                raise _Refused(f"{_shown(member.name)} ends early")
             file.write(piece)
             left -= len(piece)
 
@@ -150,5 +218,13 @@ def _settle(folder: Path) -> None:
         sync_folder(Path(path))
 
 
-def _refusal(what: str, why: str) -> FoglineError:
-    return FoglineError(ErrorKind.CORRUPT, f"the code bundle is refused: {what} {why}")
+def _too_much(limits: Limits) -> _Refused:
+    return _Refused(f"the archive holds more than {limits.total_bytes // 1024**3} GiB")
+
+
+def _bytes(name: str) -> int:
+    return len(name.encode("utf-8", "surrogateescape"))
+
+
+def _shown(name: str) -> str:
+    return ascii(name[:80])

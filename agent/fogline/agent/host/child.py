@@ -1,4 +1,4 @@
-"""A short-lived child of the agent: a check, a publish, dead letters. It never outlives its `async with`."""
+"""A short-lived child of the agent: a check, a publish, dead letters, uv. It never outlives its `async with`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ async def child(
     *,
     output: IO[bytes] | None = None,
     errors: IO[bytes] | None = None,
+    inherited: Mapping[str, str] = os.environ,
 ) -> AsyncIterator[Process]:
     """Run `command` in `workspace`; its errors go to the stage's log there, or to `errors`.
+
+    Its variables are `environment` on top of what is `inherited`.
 
     With `output` its standard output goes there and it has no input; without, both are pipes. Whatever
     is left of it and its group at the end of the block is killed. Raises OSError when it cannot start.
@@ -36,7 +39,7 @@ async def child(
             stdout=output or PIPE,
             stderr=log,
             cwd=workspace,
-            env=dict(os.environ) | dict(environment),
+            env=dict(inherited) | dict(environment),
             start_new_session=True,
             limit=LINE_BYTES,
         )

@@ -59,7 +59,7 @@ def gather(state_dir: Path, coordinator: str, address: str) -> Facts:
         architecture=system.machine,
         os=f"{system.sysname} {system.release}",
         python=".".join(str(part) for part in sys.version_info[:3]),
-        libc=_libc(),
+        libc=libc(),
         cpus=float(len(os.sched_getaffinity(0))),
         memory_bytes=_memory_bytes(),
         disk_bytes=disk.f_bavail * disk.f_frsize,
@@ -85,7 +85,7 @@ def machine_id(state_dir: Path) -> str:
     return fresh
 
 
-def _libc() -> str:
+def libc() -> str:
     """Such as `glibc-2.36`; by it a wheel is known to run here."""
     try:
         name, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").split()

@@ -5,6 +5,7 @@
     copies/<16 hex>/copy.json     whose folder this is and what was last asked of it (the intent)
                     spec.json     the segment's spec, as it came
                     nonce         what the process must be shown before it is believed to be ours
+                    runtime       the folder that the newest process has fogline.runtimes from, unless it is the agent's
                     shim.json     pids and start times; written by the shim
                     exit.json     how the process ended; written by the shim
                     failure.json  why, in the stage's own words; written by the stage
@@ -15,6 +16,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -100,6 +102,20 @@ class Workspace:
         except FileNotFoundError:
             return ""
 
+    def note_runtime(self, folder: Path | None) -> None:
+        """Say which copy of the runtime the next process reads from; None: the agent's own."""
+        if folder is None:
+            (self.path / "runtime").unlink(missing_ok=True)
+        else:
+            write_durably(self.path / "runtime", str(folder).encode())
+
+    def noted_runtime(self) -> str:
+        """What was noted last; empty when that is the agent's own."""
+        try:
+            return (self.path / "runtime").read_text()
+        except FileNotFoundError:
+            return ""
+
     def was_started(self) -> bool:
         """Whether a process was ever started here and not replaced since."""
         return (self.path / "shim.json").exists()
@@ -174,6 +190,17 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     draft.replace(path)
     sync_folder(path.parent)
+
+
+def sync_disk(path: Path) -> None:
+    """Put everything written so far to the disk that holds `path`: of a large tree, sooner than file by file."""
+    sync = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if sync is None or sync(handle) != 0:
+            os.sync()
+    finally:
+        os.close(handle)
 
 
 def sync_folder(path: Path) -> None:
