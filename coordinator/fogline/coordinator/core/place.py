@@ -286,6 +286,8 @@ def _why_not(
     for stage in stages:
         if not local and (why := _unmet_constraint(stage, node)):
             return why
+        if node.environments != "own":
+            continue
         if stage.framework != "code" and stage.framework not in node.frameworks:
             return f"has no {stage.framework} runtime installed"
         if lacking := _lacking_connectors(document, stage, node):
