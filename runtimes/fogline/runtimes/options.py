@@ -188,7 +188,13 @@ FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
     ),
     "onnx": (
         Option("path", "string", "Model file, relative to the document.", "./models/detector.onnx", required=True),
-        Option("serializer", "string", "How the file was written.", "onnx", choices=("onnx",)),
+        Option(
+            "serializer",
+            "string",
+            "onnx: one file, also when absent. onnx-folder: path is a folder of one .onnx file and its weights beside.",
+            "onnx",
+            choices=("onnx", "onnx-folder"),
+        ),
         *_TENSORS,
     ),
     "sklearn": (
@@ -270,15 +276,12 @@ CONNECTOR_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "websocket": ("websockets>=12",),
 }
 """Connector -> what the stages at its queues need."""
-PAHO_REQUIREMENTS = ("paho-mqtt>=2.0,<3",)
-"""Of mqtt with `"client": "paho"`: otherwise Fogline speaks it itself."""
 
-
-def connector_requirements(connector: str, props: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a stage needs for a queue with these options."""
-    if connector == "mqtt" and props.get("client") == "paho":
-        return PAHO_REQUIREMENTS
-    return CONNECTOR_REQUIREMENTS.get(connector, ())
+CLIENT_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
+    "paho": ("paho-mqtt>=2.0,<3",),
+    "python": ("kafka-python>=3.0,<4",),
+}
+"""A queue's option `client` -> the packages it needs, instead of what its connector needs otherwise."""
 
 
 def file_format(path: str) -> str:
@@ -300,7 +303,7 @@ def defaults(table: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, A
     return known | dict(given)
 
 
-FOLDERS = frozenset({"savedmodel"})
+FOLDERS = frozenset({"savedmodel", "onnx-folder"})
 """Serializers that write a folder: the artifact is its bundle."""
 _SERIALIZERS: Mapping[str, str] = {".h5": "h5", ".hdf5": "h5", ".keras": "keras"}
 """Ending of a TensorFlow model's path -> how it was written."""
@@ -310,7 +313,7 @@ def completed(framework: str, props: Mapping[str, Any]) -> dict[str, Any]:
     """The props of a stage with the defaults of its framework, and the serializer that the path's ending stands for."""
     known = defaults(FRAMEWORKS.get(framework) or (), props)
     if framework == "tensorflow":
-        name = str(known.get("path", "")).rstrip("/").rpartition("/")[2].lower()
+        name = str(known.get("path", "")).partition("#")[0].rstrip("/").rpartition("/")[2].lower()
         ending = name[name.rfind(".") :] if "." in name else ""
         known.setdefault("serializer", _SERIALIZERS.get(ending, "savedmodel"))
     return known

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from fogline.coordinator.artifacts.bundle import bundle_folder, bundle_model
 from fogline.coordinator.artifacts.entrypoint import entrypoint_problem
+from fogline.coordinator.artifacts.mlflow import is_mlflow, read_model
+from fogline.coordinator.artifacts.pickles import sklearn_version
 from fogline.coordinator.padl.available import is_remote
 from fogline.coordinator.padl.model import CODE, Stage
 from fogline.coordinator.padl.parse import Loaded
 from fogline.coordinator.padl.problems import Problem, Severity, error, pointer_to, quoted
 from fogline.runtimes.options import FOLDERS, FRAMEWORKS, completed, defaults
 from fogline.wire.terms import FoglineError
+
+_SKLEARN = re.compile(r"scikit[-_.]learn\b", re.IGNORECASE)
 
 
 @dataclass
@@ -30,6 +35,8 @@ class Resolved:
     """Digest -> the bundle's bytes, or the model file that holds them."""
     paths: dict[str, Path] = field(default_factory=dict)
     """Stage -> absolute path of its folder or file, whether it is there or not."""
+    requirements: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Stage -> packages it asks for itself, as PEP 508 lines; not what its framework and queues need."""
     problems: list[Problem] = field(default_factory=list)
 
     def scratch(self) -> Path:
@@ -135,6 +142,14 @@ def _model(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
     if not wanted.path.exists():
         hint = "relative paths start at the folder of the document"
         return [wanted.absent(wanted.place, f"there is no model {'folder' if folder else 'file'} {wanted.path}", hint)]
+    requirements: tuple[str, ...] = ()
+    if is_mlflow(wanted.path):
+        model = read_model(wanted.path)
+        requirements, wanted = model.requirements, replace(wanted, path=model.path)
+        resolved.paths[wanted.name] = model.path
+    if wanted.stage.framework == "sklearn" and not any(_SKLEARN.match(line) for line in requirements):
+        requirements += _pin(wanted.path)
+    resolved.requirements[wanted.name] = requirements
     return _model_folder(wanted, resolved) if folder else _model_file(wanted, resolved)
 
 
@@ -148,13 +163,21 @@ def _model_file(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
 
 
 def _model_folder(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
-    if not (wanted.path / "saved_model.pb").is_file():
-        message = f"{wanted.path} is not the folder of a SavedModel: it has no saved_model.pb"
-        return [error(wanted.place, message, "save it by model.export, or name a .keras or .h5 file")]
+    found = {each.name for each in wanted.path.iterdir()} if wanted.path.is_dir() else set()
+    models = [each for each in found if each == "saved_model.pb" or each.endswith(".onnx")]
+    if len(models) != 1:
+        message = f"{wanted.path} is not the folder of a model: it must hold one saved_model.pb, or one .onnx file"
+        return [error(wanted.place, message, "save it by model.export, or name the model file itself")]
     bundle = resolved.scratch() / "model.tar"
     bundle_model(wanted.path, bundle)
     _keep(wanted, resolved, bundle)
     return []
+
+
+def _pin(path: Path) -> tuple[str, ...]:
+    """Another release of scikit-learn may answer differently, or refuse the file."""
+    version = sklearn_version(path) if path.is_file() else ""
+    return (f"scikit-learn=={version}",) if version else ()
 
 
 def _keep(wanted: _Wanted, resolved: Resolved, blob: Path) -> None:
