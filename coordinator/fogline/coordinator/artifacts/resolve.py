@@ -119,7 +119,7 @@ def _code(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
 
 
 def _entrypoint(wanted: _Wanted) -> list[Problem]:
-    options = defaults(FRAMEWORKS[CODE] or (), wanted.stage.props)
+    options = defaults(FRAMEWORKS[CODE], wanted.stage.props)
     entrypoint, function = options.get("entrypoint"), options.get("function")
     if not isinstance(entrypoint, str) or not isinstance(function, str):
         return []

@@ -37,14 +37,11 @@ def schema() -> dict[str, Any]:
 
 def _per_connector() -> Iterator[dict[str, Any]]:
     for name, table in CONNECTORS.items():
-        if table is not None:
-            yield _when({"connector": {"const": name}}, table)
+        yield _when({"connector": {"const": name}}, table)
 
 
 def _per_framework() -> Iterator[dict[str, Any]]:
     for name, table in FRAMEWORKS.items():
-        if table is None:
-            continue
         names = [name, *(alias for alias, meant in FRAMEWORK_ALIASES.items() if meant == name)]
         yield _when({"type": {"const": CODE}} if name == CODE else {"framework": {"enum": names}}, table)
 
