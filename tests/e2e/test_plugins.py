@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fogline.runtimes.spec import StageSpec
+from fogline.runtimes.spec import EndpointSpec, StageSpec
 from support.mosquitto import Mosquitto
 from support.mqtt_peer import Peer
 from support.segments import RunningSegment, command, mqtt_end, segment
@@ -105,3 +105,23 @@ def test_what_cannot_be_used_is_told_and_harms_nothing_else(tmp_path: Path) -> N
     (tmp_path / "in.jsonl").write_text("{}\n")
     done = run(*COORD, "test", str(tmp_path / "pipeline.json"), "--input", str(tmp_path / "in.jsonl"), path=path)
     assert "framework alone cannot be imported from first:Absent" in done.stderr
+
+
+def test_a_connector_of_another_package_is_read_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = PLUGIN.format(implementation="fogline.runtimes.connectors.file:connector")
+    path = install(tmp_path, "lines", "1.0", {"fogline.connectors": {"lines": "lines:PLUGIN"}}, {"lines.py": source})
+    monkeypatch.setenv("PYTHONPATH", str(path))
+    (tmp_path / "in.jsonl").write_text('{"machine": "press"}\n')
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/main.py").write_text("def handler(data):\n    return data\n")
+    ends = [
+        EndpointSpec(
+            queue, "s", "lines", {"path": str(tmp_path / f"{queue}.jsonl"), "format": "json"}, f"c.{queue}", "g"
+        )
+        for queue in ("in", "out")
+    ]
+    stage = StageSpec("s", "code", ("in",), ("out",), path=str(tmp_path / "code"))
+    with RunningSegment(segment(stage, sources=(ends[0],), sinks=(ends[1],)), tmp_path / "work") as process:
+        assert process.wait() == 0, process.log()
+    assert (tmp_path / "out.jsonl").read_text() == '{"machine":"press"}\n'
+    assert "lines" in run(*COORD, "connectors", path=path).stdout

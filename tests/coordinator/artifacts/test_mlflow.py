@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from onnx import TensorProto, helper
 from sklearn.linear_model import LinearRegression
 
 from fogline.coordinator.artifacts.mlflow import MlflowModel, completed, read_model
+from fogline.coordinator.artifacts.onnx_file import onnx_inputs
 from fogline.coordinator.artifacts.resolve import resolve
 from fogline.coordinator.padl.parse import Loaded, load
 from fogline.coordinator.padl.verdict import judge
@@ -88,6 +90,39 @@ def test_the_flavor_says_framework_and_file(
 def test_only_named_columns_become_inputs(tmp_path: Path, signature: Any) -> None:
     flavors = {"sklearn": {"pickled_model": "model.pkl"}}
     assert read_model(a_folder(tmp_path / "m", flavors, {"model.pkl": b"x"}, signature=signature)).columns == ()
+
+
+def an_onnx(folder: Path, *inputs: str) -> Path:
+    """An MLflow folder of a model with these inputs, and a weight that older files name among them."""
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [1], [1.0])
+    ends = [helper.make_tensor_value_info(each, TensorProto.FLOAT, [None, 2]) for each in (*inputs, "w")]
+    node = helper.make_node("Sum", [*inputs, "w"], ["y"])
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 2])
+    model = helper.make_model(helper.make_graph([node], "g", ends, [output], [weight]))
+    flavors = {"onnx": {"data": "model.onnx"}}
+    return a_folder(folder, flavors, {"model.onnx": model.SerializeToString()}, signature={"inputs": COLUMNS})
+
+
+def test_columns_are_the_parts_of_a_single_input_and_else_its_own_names(tmp_path: Path) -> None:
+    one, two = an_onnx(tmp_path / "one", "X"), an_onnx(tmp_path / "two", "b", "a")
+    assert onnx_inputs(one / "model.onnx") == ("X",)
+    assert onnx_inputs(two / "model.onnx") == ("b", "a")
+    assert read_model(one).columns == ("a", "b")
+    assert read_model(two).columns == ()
+    data = (one / "model.onnx").read_bytes()
+    for end in range(len(data)):
+        (one / "model.onnx").write_bytes(data[:end])
+        assert read_model(one).columns in {(), ("a", "b")}
+
+
+def test_tensorflow_is_asked_for_in_one_build_alone(tmp_path: Path) -> None:
+    folder = a_folder(tmp_path / "m", {"keras": {"data": "data"}}, {"data/model.keras": b"x"})
+    (folder / "requirements.txt").write_text("mlflow-skinny==3\ntensorflow==2.21.0\nkeras==3.15.1\n")
+    assert read_model(folder).requirements == (
+        "tensorflow-cpu==2.21.0; platform_machine == 'x86_64'",
+        "tensorflow==2.21.0; platform_machine != 'x86_64'",
+        "keras==3.15.1",
+    )
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -72,7 +72,6 @@ BAD: list[Any] = [
     with_value(a_document(), "queues/raw/props/format", "jsn"),
     with_value(a_document(), "queues/raw", {"props": {}}),
     without(a_document(), "queues/raw/props/topic"),
-    without(a_document(), "pipeline/judge/framework"),
     without(a_document(), "version"),
     without(a_document(), "pipeline/scale/type"),
     with_value(yaml.safe_load((EXAMPLE / "padl-1.0.yaml").read_text()), "queues/raw/format", "mqtt"),

@@ -51,6 +51,11 @@ SERVED: dict[str, Any] = {
     "package-mode": "api",
     "pipeline": {"net": {"framework": "onnx", "type": "model", "props": {"path": "/srv/net.onnx"}, "infra": "a"}},
 }
+FROM_MLFLOW: dict[str, Any] = {
+    "version": "1.0",
+    "pipeline": {"net": {"type": "model", "props": {"path": "./net"}, "queues": {"input": "in"}}},
+    "queues": {"in": {"format": "json", "path": "mqtt://edge/in"}},
+}
 OLDER: dict[str, Any] = {
     "version": 1.0,
     "pipeline": {"net": {"model": "net.pkl", "queues": {"input": "in"}, "labels": {"a": "b"}}},
@@ -63,7 +68,7 @@ def test_the_schema_is_one() -> None:
     assert schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
 
-@pytest.mark.parametrize("document", [DISTRIBUTED, SERVED, OLDER, a_document()])
+@pytest.mark.parametrize("document", [DISTRIBUTED, SERVED, FROM_MLFLOW, OLDER, a_document()])
 def test_documents_of_every_form_are_valid(document: dict[str, Any]) -> None:
     assert list(VALIDATOR.iter_errors(document)) == []
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fogline.coordinator.artifacts.onnx_file import onnx_inputs
 from fogline.coordinator.padl.model import CODE, Stage
 from fogline.coordinator.padl.parse import Loaded, parse
 from fogline.coordinator.padl.problems import Problem, error, listed, pointer_to, quoted
@@ -30,6 +31,7 @@ _KERAS_FILES = {
 }
 """What the data of such a flavor may hold -> how it was written."""
 _BESIDE_ONNX = {".yaml", ".txt", ".json", ".onnx", ""}
+_X86, _NOT_X86 = "platform_machine == 'x86_64'", "platform_machine != 'x86_64'"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _OWN = re.compile(r"mlflow([._-](skinny|tracing))?", re.IGNORECASE)
 
@@ -58,8 +60,11 @@ def read_model(folder: Path) -> MlflowModel:
     name, flavor, described = _flavor(folder)
     read = _sklearn if name == "sklearn" else _onnx if name == "onnx" else _keras
     model = read(folder, flavor)
-    columns = _columns(described.get("signature")) if name == "sklearn" else ()
-    return dataclasses.replace(model, requirements=_requirements(folder), columns=columns)
+    columns = _columns(described.get("signature"))
+    if name in _KERAS or (name == "onnx" and not _reads_one_tensor(model.path)):
+        columns = ()  # its inputs have names of their own
+    lines = tuple(each for line in _requirements(folder) for each in _for_edges(line))
+    return dataclasses.replace(model, requirements=lines, columns=columns)
 
 
 def _flavor(folder: Path) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
@@ -137,6 +142,14 @@ def _onnx(folder: Path, flavor: Mapping[str, Any]) -> MlflowModel:
     return MlflowModel("onnx", "onnx-folder" if weights else "onnx", path.parent if weights else path)
 
 
+def _reads_one_tensor(path: Path) -> bool:
+    """Whether an ONNX model has a single input, so that its columns are the parts of that."""
+    try:
+        return len(onnx_inputs(path if path.is_file() else next(path.glob("*.onnx")))) == 1
+    except (ValueError, StopIteration):
+        return False
+
+
 def _keras(folder: Path, flavor: Mapping[str, Any]) -> MlflowModel:
     data = _inside(folder, flavor.get("saved_model_dir") or flavor.get("data", "data"))
     if data.is_file():
@@ -183,6 +196,16 @@ def _requirements(folder: Path) -> tuple[str, ...]:
         if not _OWN.fullmatch(name[0]):
             found.append(text)
     return tuple(found)
+
+
+def _for_edges(line: str) -> tuple[str, ...]:
+    """TensorFlow's own wheel and the one without GPUs hold the same files: only one may be installed, and Fogline's
+    is the smaller where there is one."""
+    name = _NAME.match(line)
+    if name is None or name[0].lower() != "tensorflow" or ";" in line:
+        return (line,)
+    version = line[name.end() :].strip()
+    return f"tensorflow-cpu{version}; {_X86}", f"tensorflow{version}; {_NOT_X86}"
 
 
 def _refusal(sentence: str) -> FoglineError:

@@ -60,12 +60,17 @@ def _show(
 
 def _described(name: str, table: Table[tuple[Option, ...]], requirements: Requirements) -> dict[str, Any]:
     """The stable shape of one of them."""
+    choices = {choice for each in table[name] if each.name == "client" for choice in each.choices}
+    clients = {each: list(lines) for each, lines in options.CLIENT_REQUIREMENTS.items() if each in choices}
     aliases = [alias for alias, meant in options.FRAMEWORK_ALIASES.items() if meant == name]
     return {
         "name": name,
         "aliases": aliases if table.kind == "frameworks" else [],
         "built_in": name in table.own,
         "requires": list(requirements[name]),
+        "client_requires": {
+            each: list(lines) for each, lines in options.CLIENT_REQUIREMENTS.items() if each in clients
+        },
         "options": [_option(each) for each in table[name]],
     }
 
@@ -102,6 +107,8 @@ def _print_one(found: Mapping[str, Any]) -> None:
     also = f" (also {', '.join(found['aliases'])})" if found["aliases"] else ""
     print(f"{found['name']}{also}")
     print("\n".join(f"  requires {each}" for each in found["requires"] or ["nothing"]))
+    for client, lines in found["client_requires"].items():
+        print(f'  with "client": "{client}" instead: {"; ".join(lines)}')
     for each in found["options"]:
         need = ", required" if each["required"] else ""
         usual = "" if each["default"] is None else f"; {output.json_text(each['default'])} when absent"
