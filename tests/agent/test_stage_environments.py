@@ -27,8 +27,8 @@ from support.agent_builders import a_wish, lives, until
 from support.agent_coordinator import FakeCoordinator
 from support.mosquitto import Mosquitto
 from support.mqtt_peer import Peer
-from support.segments import mqtt_end, segment
 from support.real_wheels import Wheelhouse
+from support.segments import mqtt_end, segment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 

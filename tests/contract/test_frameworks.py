@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -16,7 +18,9 @@ from fogline.runtimes.codecs import encode_json
 from fogline.runtimes.errors import BadMessage, StageUnusable
 from fogline.runtimes.frameworks.base import Failed, Framework, Tensor
 from fogline.runtimes.spec import StageSpec
+from support import tensorflow_env
 from support.framework_kits import KITS, NEED_TENSORFLOW, Keras
+from support.segments import segment
 from support.tensorflow_env import NotInstalled
 
 CODE = {
@@ -300,6 +304,26 @@ def test_a_recurrent_model_answers_alike_in_every_form(trained: Keras) -> None:
         found += [number(answer(results[0])), number(answer(results[2]))]
     assert found == pytest.approx([found[0]] * len(found), abs=1e-5)
     assert found[0] == pytest.approx(0.45, abs=0.1)
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("form", ["sum.keras", "sum"])
+def test_an_artifact_has_no_ending_and_a_process_of_its_own(form: str, trained: Keras, tmp_path: Path) -> None:
+    made, digest = trained.folder / form, "d" * 64
+    _ = shutil.copytree(made, tmp_path / digest) if made.is_dir() else shutil.copyfile(made, tmp_path / digest)
+    options = {"input": "x", "serializer": "savedmodel" if made.is_dir() else "keras"}
+    stage = StageSpec("s", "tensorflow", ("in",), ("out",), artifact=digest, options=options, bundled=made.is_dir())
+    (tmp_path / "spec.json").write_bytes(segment(stage).to_bytes())
+    argv = [str(tensorflow_env.python()), "-m", "fogline.runtimes", "test", str(tmp_path / "spec.json")]
+    argv += ["--artifacts", str(tmp_path)]
+    records = b'{"x": [1, 2]}\n{"x": [3, 4]}\n'
+    done = subprocess.run(
+        argv, env=tensorflow_env.environment(), input=records, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [number(orjson.loads(line)) for line in done.stdout.splitlines()] == pytest.approx([3, 7], abs=1e-3)
+    assert done.stderr == b""
 
 
 @pytest.mark.e2e

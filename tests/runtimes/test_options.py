@@ -17,7 +17,11 @@ BARE = {"code", "file"}
 
 @pytest.mark.parametrize("name", sorted({*options.FRAMEWORKS, *options.CONNECTORS} - BARE))
 def test_what_a_stage_needs_is_what_the_extra_of_that_name_brings(name: str) -> None:
-    table = {**options.FRAMEWORK_REQUIREMENTS, **options.CONNECTOR_REQUIREMENTS, "mqtt": options.PAHO_REQUIREMENTS}
+    table = {
+        **options.FRAMEWORK_REQUIREMENTS,
+        **options.CONNECTOR_REQUIREMENTS,
+        "mqtt": options.CLIENT_REQUIREMENTS["paho"],
+    }
     assert list(table[name]) == EXTRAS[name]
 
 
@@ -27,7 +31,13 @@ def test_everything_that_can_be_named_says_what_it_needs() -> None:
     assert set(options.RUNTIME_REQUIREMENTS) <= set(PROJECT["dependencies"])
 
 
-def test_mqtt_needs_a_library_only_where_the_document_asks_for_it() -> None:
-    assert options.connector_requirements("mqtt", {}) == ()
-    assert options.connector_requirements("mqtt", {"client": "paho"}) == ("paho-mqtt>=2.0,<3",)
-    assert options.connector_requirements("websocket", {}) == options.CONNECTOR_REQUIREMENTS["websocket"]
+def test_a_client_is_one_of_its_connector_and_needs_no_more_than_its_extra() -> None:
+    named = {
+        choice
+        for table in options.CONNECTORS.values()
+        for each in table or ()
+        if each.name == "client"
+        for choice in each.choices
+    }
+    assert set(options.CLIENT_REQUIREMENTS) <= named
+    assert set(options.CLIENT_REQUIREMENTS["python"]) <= set(EXTRAS["kafka"])

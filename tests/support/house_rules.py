@@ -44,6 +44,7 @@ DOCUMENTED = (
     "proto/fogline/wire/*.py",
     "runtimes/fogline/runtimes/spec.py",
     "runtimes/fogline/runtimes/options.py",
+    "runtimes/fogline/runtimes/plugins.py",
     "runtimes/fogline/runtimes/connectors/base.py",
     "runtimes/fogline/runtimes/frameworks/base.py",
 )

@@ -7,28 +7,10 @@ only: the coordinator imports this module without importing a broker or model li
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Option:
-    """One key of `props`."""
-
-    name: str
-    kind: str
-    """`string`, `integer`, `number`, `boolean`, `names` (a string or a list of strings), `object`, `secret`,
-    `tls` (an object of files)."""
-    sentence: str
-    example: Any
-    default: Any = None
-    required: bool = False
-    choices: tuple[Any, ...] = ()
-    minimum: int | None = None
-    maximum: int | None = None
-    available: bool = True
-    """False: the key is known, but this release refuses it with "not available yet"."""
-
+from fogline.runtimes.plugins import Option as Option
+from fogline.runtimes.plugins import Table as Table
 
 _FORMAT = Option(
     "format", "string", "How a payload becomes a record.", "json", default="json", choices=("json", "text", "bytes")
@@ -48,7 +30,7 @@ _METADATA = Option(
     "_meta",
 )
 
-CONNECTORS: Mapping[str, tuple[Option, ...] | None] = {
+_CONNECTORS: Mapping[str, tuple[Option, ...]] = {
     "mqtt": (
         Option("server", "string", "Host name or address of the broker.", "localhost", required=True),
         Option("port", "integer", "Port of the broker.", 1883, default=1883, minimum=1, maximum=65535),
@@ -153,7 +135,8 @@ CONNECTORS: Mapping[str, tuple[Option, ...] | None] = {
         Option("delimiter", "string", "What stands between the cells of a csv file.", ";", default=","),
     ),
 }
-"""Connector -> its options; None: the connector is known but this release refuses it."""
+CONNECTORS = Table("connectors", _CONNECTORS, lambda plugin: plugin.options)
+"""Connector -> its options."""
 
 LOOPBACK = ("localhost", "127.", "::1")
 """How the name of a server begins that every machine looks for on itself."""
@@ -180,7 +163,7 @@ _TENSORS = (
 )
 """Of every framework whose models read tensors."""
 
-FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
+_FRAMEWORKS: Mapping[str, tuple[Option, ...]] = {
     "code": (
         Option("path", "string", "Folder of the code, relative to the document.", "./preparation", required=True),
         Option("entrypoint", "string", "File in the folder.", "main.py", default="main.py"),
@@ -188,7 +171,13 @@ FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
     ),
     "onnx": (
         Option("path", "string", "Model file, relative to the document.", "./models/detector.onnx", required=True),
-        Option("serializer", "string", "How the file was written.", "onnx", choices=("onnx",)),
+        Option(
+            "serializer",
+            "string",
+            "onnx: one file, also when absent. onnx-folder: path is a folder of one .onnx file and its weights beside.",
+            "onnx",
+            choices=("onnx", "onnx-folder"),
+        ),
         *_TENSORS,
     ),
     "sklearn": (
@@ -233,7 +222,8 @@ FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
         *_TENSORS,
     ),
 }
-"""Framework -> its options; None: the framework is known but this release refuses it."""
+FRAMEWORKS = Table("frameworks", _FRAMEWORKS, lambda plugin: plugin.options)
+"""Framework -> its options."""
 
 RUNTIME_REQUIREMENTS = ("orjson>=3.9",)
 """Packages of every segment's environment, as PEP 508 lines. The floors are wide, so that a user's own pins fit."""
@@ -267,7 +257,7 @@ RUNTIME_REQUIREMENTS = ("orjson>=3.9",)
 """What a stage process needs whatever it runs. Requirements here are PEP 508 strings, those of the extras."""
 
 _NUMPY = "numpy>=1.26"
-FRAMEWORK_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
+_FRAMEWORK_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "code": (),
     "onnx": ("onnxruntime>=1.18", _NUMPY),
     "sklearn": ("scikit-learn>=1.4", "joblib>=1.3", _NUMPY),
@@ -282,9 +272,10 @@ FRAMEWORK_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
         _NUMPY,
     ),
 }
+FRAMEWORK_REQUIREMENTS = Table("frameworks", _FRAMEWORK_REQUIREMENTS, lambda plugin: plugin.requirements)
 """Framework -> what its stages need."""
 
-CONNECTOR_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
+_CONNECTOR_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "file": (),
     "kafka": (
         "confluent-kafka>=2.4; "
@@ -294,16 +285,14 @@ CONNECTOR_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
     "mqtt": (),
     "websocket": ("websockets>=12",),
 }
+CONNECTOR_REQUIREMENTS = Table("connectors", _CONNECTOR_REQUIREMENTS, lambda plugin: plugin.requirements)
 """Connector -> what the stages at its queues need."""
-PAHO_REQUIREMENTS = ("paho-mqtt>=2.0,<3",)
-"""Of mqtt with `"client": "paho"`: otherwise Fogline speaks it itself."""
 
-
-def connector_requirements(connector: str, props: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a stage needs for a queue with these options."""
-    if connector == "mqtt" and props.get("client") == "paho":
-        return PAHO_REQUIREMENTS
-    return CONNECTOR_REQUIREMENTS.get(connector, ())
+CLIENT_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
+    "paho": ("paho-mqtt>=2.0,<3",),
+    "python": ("kafka-python>=3.0,<4",),
+}
+"""A queue's option `client` -> the packages it needs, instead of what its connector needs otherwise."""
 
 
 def file_format(path: str) -> str:
@@ -325,7 +314,9 @@ def defaults(table: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, A
     return known | dict(given)
 
 
-FOLDERS = frozenset({"savedmodel"})
+PICKLES = frozenset({"joblib", "pickle"})
+"""Serializers whose files run code when they are read."""
+FOLDERS = frozenset({"savedmodel", "onnx-folder"})
 """Serializers that write a folder: the artifact is its bundle."""
 _SERIALIZERS: Mapping[str, str] = {".h5": "h5", ".hdf5": "h5", ".keras": "keras"}
 """Ending of a TensorFlow model's path -> how it was written."""
@@ -333,9 +324,9 @@ _SERIALIZERS: Mapping[str, str] = {".h5": "h5", ".hdf5": "h5", ".keras": "keras"
 
 def completed(framework: str, props: Mapping[str, Any]) -> dict[str, Any]:
     """The props of a stage with the defaults of its framework, and the serializer that the path's ending stands for."""
-    known = defaults(FRAMEWORKS.get(framework) or (), props)
+    known = defaults(FRAMEWORKS.get(framework, ()), props)
     if framework == "tensorflow":
-        name = str(known.get("path", "")).rstrip("/").rpartition("/")[2].lower()
+        name = str(known.get("path", "")).partition("#")[0].rstrip("/").rpartition("/")[2].lower()
         ending = name[name.rfind(".") :] if "." in name else ""
         known.setdefault("serializer", _SERIALIZERS.get(ending, "savedmodel"))
     return known

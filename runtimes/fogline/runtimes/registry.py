@@ -1,4 +1,5 @@
-"""Which plugin answers to which name. Explicit tables; a plugin's library is imported when it is used."""
+"""Which plugin answers to which name. Explicit tables, then what other packages offer; a plugin's library is imported
+when it is used."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fogline.runtimes import options
+from fogline.runtimes import options, plugins
 from fogline.runtimes.connectors.annotated import Annotated
 from fogline.runtimes.connectors.base import Connector
 from fogline.runtimes.connectors.envelopes import Enveloped
@@ -31,10 +32,11 @@ FRAMEWORKS = {
 
 def connector(endpoint: EndpointSpec) -> Connector:
     """The plugin of a queue. Raises SpecError for an unknown name, StageUnusable without its library."""
-    if endpoint.connector not in CONNECTORS:
-        raise SpecError(f"queue {endpoint.queue}: this release has no connector {endpoint.connector!r}")
+    dotted = CONNECTORS.get(endpoint.connector) or _offered("connectors", endpoint.connector)
+    if not dotted:
+        raise SpecError(f"queue {endpoint.queue}: {_unknown('connectors', endpoint.connector)}")
     try:
-        found: Connector = _named(CONNECTORS[endpoint.connector])
+        found: Connector = _named(dotted)
     except ModuleNotFoundError as error:
         reason = f"connector {endpoint.connector} needs {error.name}, which is not installed here"
         raise StageUnusable(endpoint.stage, reason) from error
@@ -44,12 +46,30 @@ def connector(endpoint: EndpointSpec) -> Connector:
 
 
 def framework(stage: StageSpec, artifacts: Path) -> Framework:
-    """The stage's plugin, not loaded yet. Raises SpecError for an unknown name."""
+    """The stage's plugin, not loaded yet. Raises SpecError for an unknown name, StageUnusable for another package's
+    that cannot be imported."""
     name = options.FRAMEWORK_ALIASES.get(stage.framework, stage.framework)
-    if name not in FRAMEWORKS:
-        raise SpecError(f"stage {stage.name}: this release has no framework {stage.framework!r}")
-    made: Framework = _named(FRAMEWORKS[name])(stage, artifacts)
+    dotted = FRAMEWORKS.get(name) or _offered("frameworks", name)
+    if not dotted:
+        raise SpecError(f"stage {stage.name}: {_unknown('frameworks', stage.framework)}")
+    try:
+        made: Framework = _named(dotted)(stage, artifacts)
+    except (ImportError, AttributeError) as error:
+        raise StageUnusable(stage.name, f"framework {name} cannot be imported from {dotted}: {error}") from error
     return made
+
+
+def _offered(kind: plugins.Kind, name: str) -> str:
+    plugin = plugins.found(kind).plugins.get(name)
+    return plugin.implementation if plugin else ""
+
+
+def _unknown(kind: plugins.Kind, name: str) -> str:
+    """Why there is none of this name here."""
+    what = kind.removesuffix("s")
+    if reason := plugins.found(kind).refused.get(name):
+        return f"{what} {reason}"
+    return f"neither this release nor a package installed here has a {what} {name!r}"
 
 
 def _named(dotted: str) -> Any:

@@ -140,7 +140,7 @@ def test_a_saved_model_is_the_bundle_of_its_folder(site: Path) -> None:
     changes = [("pipeline/judge/framework", "tensorflow"), (JUDGE, {"path": "./net"})]
     (problem,) = resolved(site, *changes).problems
     assert problem.pointer == "/pipeline/judge/props/path"
-    assert "it has no saved_model.pb" in problem.message
+    assert "it must hold one saved_model.pb" in problem.message
     (site / "net" / "saved_model.pb").write_bytes(b"graph")
     found = resolved(site, *changes)
     assert found.problems == []
@@ -156,7 +156,7 @@ def test_a_folder_is_no_file_and_a_file_no_folder(site: Path) -> None:
     (site / "net.keras").write_bytes(b"x")
     for props, message in (
         ({"path": "./net", "serializer": "h5"}, "is not a file"),
-        ({"path": "./net.keras", "serializer": "savedmodel"}, "is not the folder of a SavedModel"),
+        ({"path": "./net.keras", "serializer": "savedmodel"}, "is not the folder of a model"),
         ({"path": "./absent"}, "there is no model folder"),
         ({"path": "./absent.h5"}, "there is no model file"),
     ):

@@ -133,3 +133,33 @@ def test_placement_does_not_depend_on_the_order_of_the_fleet() -> None:
 )
 def test_a_lease_runs_out_in_two_steps(connected: bool, silent_s: float, state: NodeState) -> None:
     assert node_state(connected=connected, silent_s=silent_s) is state
+
+
+def test_a_node_that_makes_environments_needs_nothing_installed() -> None:
+    raw = a_pipeline()
+    raw["pipeline"]["b"] |= {"type": "model", "framework": "tflite", "props": {"path": "m.tflite"}}
+    del raw["pipeline"]["b"]["language"]
+    bare = [
+        a_node("own", frameworks=(), connectors=()),
+        a_node("store", frameworks=(), connectors=(), environments="store"),
+    ]
+    placement = _place(raw, bare)
+    assert placement.nodes["b"] == "store"
+    assert [each.reason for each in placement.passed_over["b"]] == ["has no tflite runtime installed"]
+    raw["queues"]["q1"] |= {"connector": "websocket", "props": {"server": "x", "port": 1, "topic": "t"}}
+    assert _place(raw, bare[:1]).problems
+    assert not _place(raw, bare[1:]).problems
+
+
+@pytest.mark.parametrize("serializer", [None, "joblib", "pickle"])
+def test_a_node_that_refuses_pickles_gets_none(serializer: str | None) -> None:
+    raw = a_pipeline()
+    props = {"path": "m.pkl"} | ({"serializer": serializer} if serializer else {})
+    raw["pipeline"]["b"] |= {"type": "model", "framework": "scikit-learn", "props": props}
+    del raw["pipeline"]["b"]["language"]
+    fleet = [a_node("strict", cpus=16.0, refuses=("pickle",)), a_node("trusting", cpus=1.0)]
+    placement = _place(raw, fleet)
+    assert (placement.nodes["a"], placement.nodes["b"]) == ("strict", "trusting")
+    assert [each.reason for each in placement.passed_over["b"]] == ["refuses pickle models: save it as ONNX"]
+    raw["pipeline"]["b"] |= {"framework": "onnx", "props": {"path": "m.onnx"}}
+    assert _place(raw, fleet).nodes["b"] == "strict"

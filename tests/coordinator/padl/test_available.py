@@ -9,7 +9,6 @@ import pytest
 from fogline.coordinator.padl.available import is_remote, unavailable
 from fogline.coordinator.padl.check import check
 from fogline.coordinator.padl.parse import parse
-from fogline.runtimes.options import CONNECTORS
 from support.padl_files import a_document, with_value
 
 SCALE, JUDGE, RAW = "pipeline/scale", "pipeline/judge", "queues/raw"
@@ -37,7 +36,6 @@ REFUSED: list[tuple[str, Any, str]] = [
     (JUDGE + "/args", {"x": 1}, "passing args to a model"),
     (RAW + "/format", "avro", "format 'avro'"),
     (RAW + "/props/server", {"secret": "broker"}, "a secret as a value"),
-    *((RAW + "/connector", name, f"connector '{name}'") for name, table in CONNECTORS.items() if table is None),
 ]
 
 

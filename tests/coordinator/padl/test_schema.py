@@ -51,6 +51,11 @@ SERVED: dict[str, Any] = {
     "package-mode": "api",
     "pipeline": {"net": {"framework": "onnx", "type": "model", "props": {"path": "/srv/net.onnx"}, "infra": "a"}},
 }
+FROM_MLFLOW: dict[str, Any] = {
+    "version": "1.0",
+    "pipeline": {"net": {"type": "model", "props": {"path": "./net"}, "queues": {"input": "in"}}},
+    "queues": {"in": {"format": "json", "path": "mqtt://edge/in"}},
+}
 OLDER: dict[str, Any] = {
     "version": 1.0,
     "pipeline": {"net": {"model": "net.pkl", "queues": {"input": "in"}, "labels": {"a": "b"}}},
@@ -63,7 +68,7 @@ def test_the_schema_is_one() -> None:
     assert schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
 
-@pytest.mark.parametrize("document", [DISTRIBUTED, SERVED, OLDER, a_document()])
+@pytest.mark.parametrize("document", [DISTRIBUTED, SERVED, FROM_MLFLOW, OLDER, a_document()])
 def test_documents_of_every_form_are_valid(document: dict[str, Any]) -> None:
     assert list(VALIDATOR.iter_errors(document)) == []
 
@@ -93,9 +98,9 @@ def test_every_key_is_described() -> None:
 
 def test_editors_complete_the_options_of_a_connector() -> None:
     rules = {each["if"]["properties"]["connector"]["const"]: each for each in schema()["$defs"]["Queue"]["allOf"]}
-    assert set(rules) == {name for name, table in CONNECTORS.items() if table is not None}
+    assert set(rules) == set(CONNECTORS)
     rule = rules["mqtt"]
     described = rule["then"]["properties"]["props"]["properties"]
-    assert set(described) == {option.name for option in CONNECTORS["mqtt"] or ()}
+    assert set(described) == {option.name for option in CONNECTORS["mqtt"]}
     assert "Not available yet" in described["group"]["description"]
     assert described["port"]["default"] == 1883

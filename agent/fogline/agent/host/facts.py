@@ -9,7 +9,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from fogline.runtimes import plugins
 from fogline.runtimes.options import CONNECTORS, FRAMEWORKS
 from fogline.wire.channel import split_address
 
@@ -19,7 +21,7 @@ _LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "onnx": ("onnxruntime",),
     "sklearn": ("sklearn",),
     "tensorflow": ("tensorflow",),
-    "tflite": ("ai_edge_litert",),
+    "tflite": ("ai_edge_litert", "tflite_runtime"),
     "mqtt": ("json",),
     "kafka": ("confluent_kafka", "kafka"),
     "websocket": ("websockets",),
@@ -111,6 +113,7 @@ def _own_address(coordinator: str) -> str:
         return str(probe.getsockname()[0])
 
 
-def _installed(table: Mapping[str, object]) -> tuple[str, ...]:
-    offered = [name for name, options in table.items() if options is not None]
-    return tuple(name for name in offered if any(map(importlib.util.find_spec, _LIBRARIES[name])))
+def _installed(table: plugins.Table[Any]) -> tuple[str, ...]:
+    """The names of which the library is here, and those that packages here bring."""
+    own = tuple(name for name in table.own if any(map(importlib.util.find_spec, _LIBRARIES[name])))
+    return own + tuple(name for name in plugins.offered(table.kind) if name not in table.own)

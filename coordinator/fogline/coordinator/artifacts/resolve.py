@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from fogline.coordinator.artifacts.bundle import bundle_folder, bundle_model
 from fogline.coordinator.artifacts.entrypoint import entrypoint_problem
+from fogline.coordinator.artifacts.mlflow import is_mlflow, read_model
+from fogline.coordinator.artifacts.pickles import sklearn_version
 from fogline.coordinator.artifacts.requirements import read_requirements
 from fogline.coordinator.padl.available import is_remote
 from fogline.coordinator.padl.model import CODE, Stage
@@ -19,6 +22,8 @@ from fogline.coordinator.padl.parse import Loaded
 from fogline.coordinator.padl.problems import Problem, Severity, error, pointer_to, quoted
 from fogline.runtimes.options import FOLDERS, FRAMEWORKS, completed, defaults
 from fogline.wire.terms import FoglineError
+
+_SKLEARN = re.compile(r"scikit[-_.]learn\b", re.IGNORECASE)
 
 
 @dataclass
@@ -117,7 +122,7 @@ def _code(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
 
 
 def _entrypoint(wanted: _Wanted) -> list[Problem]:
-    options = defaults(FRAMEWORKS[CODE] or (), wanted.stage.props)
+    options = defaults(FRAMEWORKS[CODE], wanted.stage.props)
     entrypoint, function = options.get("entrypoint"), options.get("function")
     if not isinstance(entrypoint, str) or not isinstance(function, str):
         return []
@@ -140,6 +145,14 @@ def _model(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
     if not wanted.path.exists():
         hint = "relative paths start at the folder of the document"
         return [wanted.absent(wanted.place, f"there is no model {'folder' if folder else 'file'} {wanted.path}", hint)]
+    requirements: tuple[str, ...] = ()
+    if is_mlflow(wanted.path):
+        model = read_model(wanted.path)
+        requirements, wanted = model.requirements, replace(wanted, path=model.path)
+        resolved.paths[wanted.name] = model.path
+    if wanted.stage.framework == "sklearn" and not any(_SKLEARN.match(line) for line in requirements):
+        requirements += _pin(wanted.path)
+    resolved.requirements[wanted.name] = requirements
     return _model_folder(wanted, resolved) if folder else _model_file(wanted, resolved)
 
 
@@ -153,13 +166,21 @@ def _model_file(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
 
 
 def _model_folder(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
-    if not (wanted.path / "saved_model.pb").is_file():
-        message = f"{wanted.path} is not the folder of a SavedModel: it has no saved_model.pb"
-        return [error(wanted.place, message, "save it by model.export, or name a .keras or .h5 file")]
+    found = {each.name for each in wanted.path.iterdir()} if wanted.path.is_dir() else set()
+    models = [each for each in found if each == "saved_model.pb" or each.endswith(".onnx")]
+    if len(models) != 1:
+        message = f"{wanted.path} is not the folder of a model: it must hold one saved_model.pb, or one .onnx file"
+        return [error(wanted.place, message, "save it by model.export, or name the model file itself")]
     bundle = resolved.scratch() / "model.tar"
     bundle_model(wanted.path, bundle)
     _keep(wanted, resolved, bundle)
     return []
+
+
+def _pin(path: Path) -> tuple[str, ...]:
+    """Another release of scikit-learn may answer differently, or refuse the file."""
+    version = sklearn_version(path) if path.is_file() else ""
+    return (f"scikit-learn=={version}",) if version else ()
 
 
 def _keep(wanted: _Wanted, resolved: Resolved, blob: Path) -> None:

@@ -69,7 +69,6 @@ def _chosen(pins: str, target: Target, incoming: Path, say: Callable[[str], None
     code, complaints = run_pip(
         *("download", "--no-deps", "--require-hashes", "--only-binary=:all:", "--progress-bar", "raw"),
         "--ignore-requires-python",  # uv has judged that already, and does not heed upper bounds
-
         *("--python-version", target.python, *platforms, "--dest", str(incoming), "--requirement", str(listed)),
         heard=hearing,
     )

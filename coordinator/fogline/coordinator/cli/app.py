@@ -10,7 +10,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fogline.coordinator.cli import daemon, data, deployments, documents, history, letters, logs, nodes, planning
+from fogline.coordinator.cli import (
+    daemon,
+    data,
+    deployments,
+    documents,
+    history,
+    letters,
+    logs,
+    nodes,
+    planning,
+    plugins,
+)
 from fogline.coordinator.cli.output import say
 from fogline.wire.errors import exit_code
 from fogline.wire.terms import FoglineError
@@ -50,6 +61,8 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "test": documents.trial,
         "run": daemon.run,
         "schema": documents.print_schema,
+        "frameworks": plugins.frameworks,
+        "connectors": plugins.connectors,
         "demo": daemon.demo,
     },
     "The coordinator and its nodes": {

@@ -14,6 +14,7 @@ import typer
 
 from fogline.coordinator.artifacts.beside import unmet
 from fogline.coordinator.artifacts.environment import interpreter
+from fogline.coordinator.artifacts.mlflow import completed
 from fogline.coordinator.artifacts.resolve import Resolved, resolve
 from fogline.coordinator.artifacts.sharing import incompatible
 from fogline.coordinator.cli import output
@@ -64,7 +65,7 @@ def look(
 
     `settings` are the values of `--set`. `here`: all of it runs on this machine, whatever the document says.
     """
-    loaded = load(list(files), settings or ())
+    loaded = completed(load(list(files), settings or ()))
     if here or (loaded.document and loaded.document.deploy_mode == "local"):
         loaded = anchored(loaded)
     problems = judge(loaded)
@@ -97,7 +98,7 @@ def validate(files: FilesArgument, settings: SetOption = None, output_: OutputOp
 
     Example: coord validate pipeline.json site.json
     """
-    loaded = load(list(files), settings or ())
+    loaded = completed(load(list(files), settings or ()))
     # What is not built yet, or not on this machine, does not make a document wrong.
     later = loaded.placed(unavailable(loaded.document)) if loaded.document else []
     problems = [

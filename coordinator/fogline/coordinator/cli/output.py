@@ -37,6 +37,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def json_text(value: Any) -> str:
+    """A value as documents write it, on one line."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A borderless table; a column whose every cell is a number is right-aligned."""
     rows = [list(row) for row in rows]

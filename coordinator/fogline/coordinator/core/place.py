@@ -11,17 +11,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fogline.coordinator.core.fleet import Node, NodeState
+from fogline.coordinator.core.fleet import OWN, Node, NodeState
 from fogline.coordinator.core.graph import Link, components, data_links, direct_links
 from fogline.coordinator.padl.model import Document, Stage
 from fogline.coordinator.padl.problems import Problem
 from fogline.coordinator.padl.templates import labels_for
+from fogline.runtimes.options import PICKLES, completed
 
 EACH = "each"
 _ANY = 2**31
 
-NEED_A_LIBRARY = frozenset({"kafka", "websocket"})
-"""Connectors that a node without their library does not have. MQTT is Fogline's own."""
+ALWAYS_THERE = frozenset({"file", "mqtt"})
+"""Connectors that need no library: they are Fogline's own."""
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,9 @@ def _why_not(
     for stage in stages:
         if not local and (why := _unmet_constraint(stage, node)):
             return why
-        if node.environments != "own":
+        if "pickle" in node.refuses and completed(stage.framework, stage.props).get("serializer") in PICKLES:
+            return "refuses pickle models: save it as ONNX"
+        if node.environments != OWN:
             continue
         if stage.framework != "code" and stage.framework not in node.frameworks:
             return f"has no {stage.framework} runtime installed"
@@ -300,7 +303,7 @@ def _why_not(
 
 def _lacking_connectors(document: Document, stage: Stage, node: Node) -> list[str]:
     needed = (document.queues[name].connector for name in (*stage.inputs, *stage.outputs) if name in document.queues)
-    return [each for each in needed if each in NEED_A_LIBRARY and each not in node.connectors]
+    return [each for each in needed if each not in ALWAYS_THERE and each not in node.connectors]
 
 
 def _unmet_constraint(stage: Stage, node: Node) -> str:

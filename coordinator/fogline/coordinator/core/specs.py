@@ -219,5 +219,5 @@ def _written(stage: Stage) -> tuple[str, ...]:
 
 def _queue_options(queue: Queue) -> dict[str, Any]:
     if queue.connector == FILE:
-        return defaults(CONNECTORS[FILE] or (), {**queue.props, "format": format_of(queue)})
-    return defaults(CONNECTORS[queue.connector] or (), queue.props)
+        return defaults(CONNECTORS[FILE], {**queue.props, "format": format_of(queue)})
+    return defaults(CONNECTORS[queue.connector], queue.props)

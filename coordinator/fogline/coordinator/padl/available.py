@@ -8,7 +8,7 @@ from typing import Any
 
 from fogline.coordinator.padl.files import relative_paths
 from fogline.coordinator.padl.model import CODE, Document, Queue, Stage
-from fogline.coordinator.padl.problems import Problem, error, listed, pointer_to
+from fogline.coordinator.padl.problems import Problem, error, pointer_to
 from fogline.coordinator.padl.props import is_secret
 from fogline.runtimes.options import CONNECTORS, FRAMEWORKS, Option
 
@@ -79,12 +79,7 @@ def _on_failure(place: str, stage: Stage) -> Iterator[Problem]:
 
 
 def _framework(place: str, stage: Stage) -> Iterator[Problem]:
-    table = FRAMEWORKS.get(stage.framework, ())
-    if table is None:
-        ready = [name for name, options in FRAMEWORKS.items() if options is not None and name != CODE]
-        what = f"framework {stage.framework_key!r}"
-        yield _not_yet(place + "/framework", what, f"available: {listed(ready)}")
-    yield from _options(table or (), stage.props, place + "/props", f"{stage.framework} option")
+    yield from _options(FRAMEWORKS.get(stage.framework, ()), stage.props, place + "/props", f"{stage.framework} option")
     path = stage.props.get("path")
     if isinstance(path, str) and (match := _REMOTE.match(path)):
         kind = f"{match[1] or match[2]}:" if match[1] or match[2] else "git@"
@@ -94,13 +89,9 @@ def _framework(place: str, stage: Stage) -> Iterator[Problem]:
 
 def _queue(name: str, queue: Queue) -> Iterator[Problem]:
     place = pointer_to("queues", name)
-    table = CONNECTORS.get(queue.connector, ())
-    if table is None:
-        ready = [each for each, options in CONNECTORS.items() if options is not None]
-        yield _not_yet(place + "/connector", f"connector {queue.connector!r}", f"available: {listed(ready)}")
     if queue.format == "avro":
         yield _not_yet(place + "/format", "format 'avro'", "use json or text")
-    yield from _options(table or (), queue.props, place + "/props", f"{queue.connector} option")
+    yield from _options(CONNECTORS.get(queue.connector, ()), queue.props, place + "/props", f"{queue.connector} option")
 
 
 def _options(table: tuple[Option, ...], props: Mapping[str, Any], place: str, what: str) -> Iterator[Problem]:

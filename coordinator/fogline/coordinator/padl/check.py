@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Set
+from typing import Any
 
 from fogline.coordinator.padl import older
 from fogline.coordinator.padl.files import file_problems
@@ -13,7 +14,7 @@ from fogline.coordinator.padl.model import CODE, Document, Queue, Stage, Transla
 from fogline.coordinator.padl.problems import Problem, error, listed, near_miss, pointer_to, quoted, warning
 from fogline.coordinator.padl.props import prop_problems
 from fogline.coordinator.padl.templates import template_problems, without_templates
-from fogline.runtimes.options import CONNECTORS, FRAMEWORK_ALIASES, FRAMEWORKS, defaults
+from fogline.runtimes.options import CONNECTORS, FRAMEWORK_ALIASES, FRAMEWORKS, Table, defaults
 from fogline.wire.terms import NAME, NAME_RULE
 
 _LANGUAGES = ("python",)
@@ -108,10 +109,19 @@ def _framework(place: str, stage: Stage) -> Iterator[Problem]:
         yield error(place, "a model stage needs a 'framework'", f"one of {listed(models)}")
     elif stage.framework not in FRAMEWORKS or (stage.framework == CODE and stage.type != CODE):
         message = f"framework {quoted(stage.framework)} is not known{near_miss(stage.framework, models)}"
+        if reason := FRAMEWORKS.refused().get(stage.framework):
+            message = f"framework {reason}"
         yield error(place + "/framework", message, f"known: {listed(models)}")
-    elif (table := FRAMEWORKS[stage.framework]) is not None:
+    else:
         owner = "a code stage" if stage.framework == CODE else f"framework {stage.framework!r}"
-        yield from prop_problems(table, stage.props, place + "/props", owner)
+        yield from _taken(FRAMEWORKS, stage.framework, place + "/framework")
+        yield from prop_problems(FRAMEWORKS[stage.framework], stage.props, place + "/props", owner)
+
+
+def _taken(table: Table[Any], name: str, place: str) -> Iterator[Problem]:
+    """Fogline's own plugin is meant, whatever a package here offers under its name."""
+    if reason := table.refused().get(name):
+        yield warning(place, f"{table.kind.removesuffix('s')} {reason}", "rename it in that package, or uninstall that")
 
 
 def _queue(name: str, queue: Queue) -> Iterator[Problem]:
@@ -127,9 +137,13 @@ def _queue(name: str, queue: Queue) -> Iterator[Problem]:
         yield error(place, f"queue {quoted(name)} needs a 'connector'", f"one of {listed(CONNECTORS)}")
     elif queue.connector not in CONNECTORS:
         message = f"connector {quoted(queue.connector)} is not known{near_miss(queue.connector, CONNECTORS)}"
+        if reason := CONNECTORS.refused().get(queue.connector):
+            message = f"connector {reason}"
         yield error(place + "/connector", message, f"known: {listed(CONNECTORS)}")
-    elif (table := CONNECTORS[queue.connector]) is not None:
-        yield from prop_problems(table, queue.props, place + "/props", f"connector {queue.connector!r}")
+    else:
+        yield from prop_problems(
+            CONNECTORS[queue.connector], queue.props, place + "/props", f"connector {queue.connector!r}"
+        )
 
 
 def _topics(document: Document) -> Iterator[Problem]:
@@ -146,7 +160,7 @@ def _topics(document: Document) -> Iterator[Problem]:
         ):
             message = f"{quoted(topic)} cannot be a topic of Kafka"
             yield error(place, message, "letters, digits, '.', '_' and '-', at most 249 of them, for example plant.raw")
-        props = defaults(CONNECTORS.get(queue.connector) or (), queue.props)
+        props = defaults(CONNECTORS.get(queue.connector, ()), queue.props)
         address = tuple(repr(each) for each in (queue.connector, props.get("server"), props.get("port"), topic))
         if address in first:
             message = f"queues {quoted(first[address])} and {quoted(name)} are the same topic of the same broker"
@@ -196,7 +210,7 @@ def _metadata(document: Document) -> Iterator[Problem]:
     written = {end.name for end in (*ends(document), *copies(document)) if end.side == "output"}
     read = {end.name for end in ends(document) if end.side == "input"}
     for name, queue in document.queues.items():
-        field, table = queue.props.get("metadata"), CONNECTORS.get(queue.connector) or ()
+        field, table = queue.props.get("metadata"), CONNECTORS.get(queue.connector, ())
         if not isinstance(field, str) or "metadata" not in {option.name for option in table}:
             continue
         place, format_ = pointer_to("queues", name, "props", "metadata"), defaults(table, queue.props).get("format")

@@ -29,7 +29,7 @@ def schema() -> dict[str, Any]:
     stage["properties"]["framework"] = {"enum": [*sorted(models), None], "description": framework["description"]}
     stage["required"] = []
     stage["anyOf"] = [{"required": ["type"]}, {"required": ["model"]}]
-    stage["allOf"] = [*_per_framework(), _framework_is_named()]
+    stage["allOf"] = list(_per_framework())  # a folder of MLflow's names its framework itself
     return {"$schema": DIALECT, "title": "PADL document"} | {
         key: value for key, value in generated.items() if key != "title"
     }
@@ -37,22 +37,13 @@ def schema() -> dict[str, Any]:
 
 def _per_connector() -> Iterator[dict[str, Any]]:
     for name, table in CONNECTORS.items():
-        if table is not None:
-            yield _when({"connector": {"const": name}}, table)
+        yield _when({"connector": {"const": name}}, table)
 
 
 def _per_framework() -> Iterator[dict[str, Any]]:
     for name, table in FRAMEWORKS.items():
-        if table is None:
-            continue
         names = [name, *(alias for alias, meant in FRAMEWORK_ALIASES.items() if meant == name)]
         yield _when({"type": {"const": CODE}} if name == CODE else {"framework": {"enum": names}}, table)
-
-
-def _framework_is_named() -> dict[str, Any]:
-    """A model stage of the newer form names its framework; `model` tells it by the file."""
-    newer = {"required": ["type"], "properties": {"type": {"const": "model"}}, "not": {"required": ["model"]}}
-    return {"if": newer, "then": {"required": ["framework"]}}
 
 
 def _when(properties: Mapping[str, Any], table: tuple[Option, ...]) -> dict[str, Any]:

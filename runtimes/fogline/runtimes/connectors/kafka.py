@@ -62,9 +62,7 @@ class Kafka:
 
 
 def _wish(endpoint: EndpointSpec) -> Wish:
-    table = options.CONNECTORS["kafka"]
-    assert table is not None
-    given = options.defaults(table, endpoint.options)
+    given = options.defaults(options.CONNECTORS["kafka"], endpoint.options)
     login = {key: given[key] for key in ("username", "password", "mechanism") if given.get(key)}
     return Wish(
         server=f"{given['server']}:{given['port']}",

@@ -63,6 +63,4 @@ def _client_of(endpoint: EndpointSpec) -> MakeClient:
 
 def options_of(endpoint: EndpointSpec) -> Mapping[str, Any]:
     """As given, completed by the defaults."""
-    table = options.CONNECTORS["mqtt"]
-    assert table is not None
-    return options.defaults(table, endpoint.options)
+    return options.defaults(options.CONNECTORS["mqtt"], endpoint.options)

@@ -123,9 +123,7 @@ def _listens(endpoint: EndpointSpec, reads: bool) -> bool:
 
 
 def _options(endpoint: EndpointSpec) -> Mapping[str, Any]:
-    table = options.CONNECTORS["websocket"]
-    assert table is not None
-    return options.defaults(table, endpoint.options)
+    return options.defaults(options.CONNECTORS["websocket"], endpoint.options)
 
 
 connector: Connector = WebSocket()

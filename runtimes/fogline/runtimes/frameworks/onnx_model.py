@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fogline.runtimes.frameworks.base import Tensor
@@ -40,7 +41,7 @@ class OnnxModel(TensorModel):
         settings.intra_op_num_threads = 1
         settings.inter_op_num_threads = 1
         settings.log_severity_level = 4
-        file = str(self.model_file)
+        file = str(self._in_folder() if self.path.is_dir() else self.model_file)
         try:
             self._session = self._library.InferenceSession(file, settings, providers=["CPUExecutionProvider"])
         except Exception as error:
@@ -54,6 +55,14 @@ class OnnxModel(TensorModel):
     def run(self, feed: dict[str, Any]) -> Sequence[Any]:
         outputs: Sequence[Any] = self._session.run(None, feed)
         return outputs
+
+    def _in_folder(self) -> Path:
+        """The model of a folder, whose other files are its weights."""
+        found = sorted(self.path.glob("*.onnx"))
+        if len(found) != 1:
+            names = ", ".join(each.name for each in found) or "none"
+            raise self.not_ours("the folder of one ONNX model", ValueError(f"its .onnx files are: {names}"))
+        return found[0]
 
     def brief(self, error: BaseException) -> str:
         """onnxruntime's message without its leading code."""

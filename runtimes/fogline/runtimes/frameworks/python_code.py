@@ -25,9 +25,7 @@ class PythonCode(Framework):
     """`handler(data)` per record; `handler_batch(list)` instead, where the module offers it."""
 
     def load(self) -> None:
-        table = options.FRAMEWORKS["code"]
-        assert table is not None
-        given = options.defaults(table, self.stage.options)
+        given = options.defaults(options.FRAMEWORKS["code"], self.stage.options)
         folder, entrypoint, name = self.path, given["entrypoint"], given["function"]
         file = folder / entrypoint
         if not file.is_file():

@@ -30,9 +30,7 @@ class SklearnModel(Framework):
             from sklearn.exceptions import InconsistentVersionWarning
         except ImportError as error:
             raise self.unusable(f"needs {error.name}, which is not installed here: fogline[sklearn]") from error
-        table = options.FRAMEWORKS["sklearn"]
-        assert table is not None
-        given = options.defaults(table, self.stage.options)
+        given = options.defaults(options.FRAMEWORKS["sklearn"], self.stage.options)
         file = self.model_file
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", InconsistentVersionWarning)
