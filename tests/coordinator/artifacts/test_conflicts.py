@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from fogline.coordinator.artifacts.conflicts import quarrel
+from fogline.coordinator.artifacts.conflicts import Quarrel, quarrel
 from fogline.coordinator.artifacts.pinning import Unresolvable
 from fogline.coordinator.core.needs import Need
 
@@ -22,13 +22,13 @@ def never(*groups: str) -> Callable[[Sequence[str]], Unresolvable | None]:
 
 
 def test_the_first_that_does_not_fit_is_parted_from_the_one_it_quarrels_with() -> None:
-    assert quarrel("abcd", never("ac")) == (("a", "c"), "stage a asks for xa and stage c asks for xc")
-    assert quarrel("abcd", never("bd", "ad")) == (("a", "d"), "stage a asks for xa and stage d asks for xd")
+    assert quarrel("abcd", never("ac")) == Quarrel(("a", "c"), "stage a asks for xa and stage c asks for xc")
+    assert quarrel("abcd", never("bd", "ad")) == Quarrel(("a", "d"), "stage a asks for xa and stage d asks for xd")
 
 
 def test_one_that_fits_with_each_but_not_with_all_is_parted_from_its_neighbour() -> None:
-    found = quarrel("abc", never("abc"))
-    assert found == (("b", "c"), "stage a asks for xa and stage b asks for xb and stage c asks for xc")
+    reason = "stage a asks for xa and stage b asks for xb and stage c asks for xc"
+    assert quarrel("abc", never("abc")) == Quarrel(("b", "c"), reason, alone=False)
 
 
 def test_parting_does_not_help_a_stage_that_cannot_be_had_alone() -> None:
@@ -41,4 +41,4 @@ def test_what_no_stage_asked_for_by_name_is_told_as_it_is() -> None:
     def refused(stages: Sequence[str]) -> Unresolvable | None:
         return Unresolvable("deep down", []) if len(stages) > 1 else None
 
-    assert quarrel("ab", refused) == (("a", "b"), "deep down")
+    assert quarrel("ab", refused) == Quarrel(("a", "b"), "deep down")
