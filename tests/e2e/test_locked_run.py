@@ -9,7 +9,7 @@ import pytest
 
 from support.cluster import BIN, write_code, write_json
 from support.documents import a_stage
-from support.wheelhouse import make_wheel, only_index, wheel_of_installed
+from support.package_index import make_wheel, only_index, wheel_of_installed
 
 pytestmark = pytest.mark.e2e
 

@@ -16,7 +16,7 @@ from support.conversation import obedient, run
 from support.coord_command import coord
 from support.documents import a_queue, a_stage
 from support.fake_agent import Served, served
-from support.wheelhouse import make_wheel, only_index
+from support.package_index import make_wheel, only_index
 
 pytestmark = pytest.mark.e2e
 
