@@ -204,15 +204,21 @@ def _resolved(ready: Ready, wishes: Sequence[_Wish], tell: Tell) -> tuple[dict[_
 def _part(ready: Ready, wish: _Wish) -> None:
     """Raises _Apart when two stages of the segment are what cannot be resolved together."""
     target = read_target(wish.target)
+    asking = {need.stage for need in wish.needs}
+    answers: dict[str, Unresolvable | None] = {}
 
     def refused(stages: Sequence[str]) -> Unresolvable | None:
-        try:
-            pins([need for need in wish.needs if not need.stage or need.stage in stages], target)
-        except Unresolvable as why:
-            return why
-        return None
+        needs = [need for need in wish.needs if not need.stage or need.stage in stages]
+        key = requirements_digest(needs)
+        if key not in answers:
+            try:
+                pins(needs, target)
+                answers[key] = None
+            except Unresolvable as why:
+                answers[key] = why
+        return answers[key]
 
-    found = quarrel(list(wish.segment.stages), refused)
+    found = quarrel([stage for stage in wish.segment.stages if stage in asking], refused)
     if found and found.pair not in [(each.first, each.second) for each in ready.apart]:
         first, second = found.pair
         asked = _asked(ready, found.pair) if found.alone else ""

@@ -24,10 +24,14 @@ class LockCalls(Desk):
             held = self._store.revision(request.id, revision).resolution if known else NOTHING
             own = {(each.requirements_digest, each.target): each.digest for each in held.locks}
             reply = operator.FindLocksReply(apart=[operator.Incompatible(**vars(each)) for each in held.apart])
+            lacking: dict[tuple[str, str], str] = {}
             for message in request.wanted:
                 wanted = translate.known_lock(message)
                 found = own.get((wanted.requirements_digest, wanted.target)) or self._store.find_lock(wanted)
-                if found and not self._lacking(found, wanted):
+                key = (found, wanted.target)
+                if found and key not in lacking:  # many segments share a lock
+                    lacking[key] = self._lacking(found, wanted)
+                if found and not lacking[key]:
                     reply.locks.add().MergeFrom(message)
                     reply.locks[-1].digest = found
             return reply
