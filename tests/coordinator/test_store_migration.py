@@ -9,6 +9,7 @@ import pytest
 
 from fogline.coordinator.core.deployment import Copy, Deployment, Outcome, Phase, Want
 from fogline.coordinator.core.events import Event, Kind
+from fogline.coordinator.core.locks import NOTHING
 from fogline.coordinator.store import journal
 from fogline.coordinator.store.sql import DesiredLine, Store
 from fogline.wire.terms import Wanted
@@ -55,7 +56,7 @@ def test_everything_in_it_is_found_again(url: str) -> None:
     assert [(each.number, each.succeeded, each.created_at) for each in store.revisions("p")] == [
         (1, True, 1795572977.5)
     ]
-    assert [each.locks for each in store.revisions("p")] == [()]
+    assert [each.resolution for each in store.revisions("p")] == [NOTHING]
     assert (store.epoch(), store.spec("d1"), [each.name for each in store.nodes()]) == (3, b"spec", ["n1"])
     assert store.hosts("p") == ["n1"], "its dead letters may lie where it ran"
     assert store.events(journal.Wanted()) == []

@@ -12,7 +12,7 @@ import pytest
 from fogline.coordinator.cli.trial import alike, first_difference
 from support.cluster import write_code, write_json
 from support.documents import a_queue, a_stage
-from support.wheelhouse import make_wheel, only_index, wheel_of_installed
+from support.package_index import make_wheel, only_index, wheel_of_installed
 
 
 @pytest.mark.parametrize(

@@ -233,19 +233,23 @@ class Incompatible(_message.Message):
     FIRST_FIELD_NUMBER: _builtins.int
     SECOND_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    REQUIREMENTS_DIGEST_FIELD_NUMBER: _builtins.int
     first: _builtins.str
     second: _builtins.str
     reason: _builtins.str
+    requirements_digest: _builtins.str
+    """of what both ask for, where that is why: it holds as long as they ask for the same"""
     def __init__(
         self,
         *,
         first: _builtins.str = ...,
         second: _builtins.str = ...,
         reason: _builtins.str = ...,
+        requirements_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "reason", b"reason", "second", b"second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "reason", b"reason", "requirements_digest", b"requirements_digest", "second", b"second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -446,16 +450,22 @@ class FindLocksReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LOCKS_FIELD_NUMBER: _builtins.int
+    APART_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def locks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lock]: ...
+    @_builtins.property
+    def apart(self) -> _containers.RepeatedCompositeFieldContainer[Global___Incompatible]:
+        """of the revision in charge: stages whose packages cannot be had together"""
+
     def __init__(
         self,
         *,
         locks: _abc.Iterable[Global___Lock] | None = ...,
+        apart: _abc.Iterable[Global___Incompatible] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["locks", b"locks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["apart", b"apart", "locks", b"locks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,7 +12,7 @@ import pytest
 from fogline.coordinator.artifacts.beside import unmet
 from fogline.coordinator.artifacts.environment import interpreter
 from fogline.coordinator.core.needs import Need
-from support.wheelhouse import make_wheel, only_index
+from support.package_index import make_wheel, only_index
 
 PYTEST = metadata.version("pytest")
 

@@ -16,7 +16,7 @@ from fogline.coordinator.artifacts.targets import read_target
 from fogline.coordinator.artifacts.wheels import download, path_of
 from fogline.coordinator.core.needs import Need
 from fogline.wire.terms import ErrorKind, FoglineError
-from support.wheelhouse import make_wheel, only_index
+from support.package_index import make_wheel, only_index
 
 EDGE = read_target("3.11-aarch64-glibc-2.36")
 OLD = read_target("3.11-aarch64-glibc-2.17")

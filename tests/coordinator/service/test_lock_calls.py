@@ -145,7 +145,7 @@ def test_start_takes_the_locks_of_its_revision(tmp_path: Path) -> None:
             await service.operator.Start(operator.StartRequest(id="p"))
             assert (await verdict(service, number + 1)).succeeded
             assert runs(service) == {"edge": lock.digest}
-            assert [each.digest for each in service.store.revision("p", number + 1).locks] == [lock.digest]
+            assert [each.digest for each in service.store.revision("p", number + 1).resolution.locks] == [lock.digest]
 
     run(test())
 

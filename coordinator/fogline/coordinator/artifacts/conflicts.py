@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from fogline.coordinator.artifacts.pinning import Unresolvable
 from fogline.coordinator.core.graph import Link
 
 
-def quarrel(stages: Sequence[str], refused: Callable[[Sequence[str]], Unresolvable | None]) -> tuple[Link, str] | None:
+@dataclass(frozen=True)
+class Quarrel:
+    """Two stages to be parted."""
+
+    pair: Link
+    reason: str
+    alone: bool = True
+    """Whether the two conflict whoever else is with them."""
+
+
+def quarrel(stages: Sequence[str], refused: Callable[[Sequence[str]], Unresolvable | None]) -> Quarrel | None:
     """Two of these stages, in their order, that are to be parted, and why; None where parting would not help.
 
     `refused` says why some of them cannot share an environment, or None when they can.
@@ -20,8 +31,8 @@ def quarrel(stages: Sequence[str], refused: Callable[[Sequence[str]], Unresolvab
         if together and (why := refused([*together, stage])):
             for other in together:
                 if between := refused([other, stage]):
-                    return (other, stage), _reason(between, (other, stage))
-            return (together[-1], stage), _reason(why, (*together, stage))
+                    return Quarrel((other, stage), _reason(between, (other, stage)))
+            return Quarrel((together[-1], stage), _reason(why, (*together, stage)), alone=False)
         together.append(stage)
     return None
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +20,6 @@ from fogline.coordinator.artifacts.sharing import incompatible
 from fogline.coordinator.cli import output
 from fogline.coordinator.cli.options import FilesArgument, OutputOption, SetOption, UpgradeOption
 from fogline.coordinator.cli.trial import run_trial
-from fogline.coordinator.core.graph import Link
 from fogline.coordinator.core.needs import Need, needs_without_queues
 from fogline.coordinator.padl.available import unavailable
 from fogline.coordinator.padl.files import anchored
@@ -44,17 +43,18 @@ class Ready:
     document: Document
     resolved: Resolved
     warnings: list[Problem]
-    apart: Mapping[Link, str] = dataclasses.field(default_factory=dict)
-    """Stages that cannot share an environment, with the reason: found while their packages were resolved."""
+    apart: tuple[operator.Incompatible, ...] = ()
+    """Stages that cannot share an environment: found while their packages were resolved."""
 
     def request(self) -> dict[str, Any]:
         """The fields that Plan and Submit share."""
-        pairs = {**incompatible(self.document, self.resolved.paths), **self.apart}
+        pairs = incompatible(self.document, self.resolved.paths)
+        parted = [operator.Incompatible(first=a, second=b, reason=why) for (a, b), why in pairs.items()]
         return {
             "document": json.dumps(without_passwords(self.loaded.raw)).encode(),
             "machine_id": machine_id(),
             "artifacts": self.resolved.artifacts,
-            "incompatible": [operator.Incompatible(first=a, second=b, reason=why) for (a, b), why in pairs.items()],
+            "incompatible": [*parted, *self.apart],
         }
 
 

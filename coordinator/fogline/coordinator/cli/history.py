@@ -11,7 +11,7 @@ import typer
 from fogline.coordinator.cli import output
 from fogline.coordinator.cli.client import CALL_S, connect
 from fogline.coordinator.cli.documents import UNPLACEABLE, errors, read
-from fogline.coordinator.cli.locking import Settled, ask_plan, known_locks
+from fogline.coordinator.cli.locking import as_known
 from fogline.coordinator.cli.moments import SinceOption, iso, shown, since
 from fogline.coordinator.cli.options import (
     DEFAULT_ADDRESS,
@@ -105,11 +105,12 @@ def diff(
     """
     ready = read(files, settings)
     with connect(coordinator, insecure=insecure) as stub:
-        plan, problems = ask_plan(stub, ready)
+        known = as_known(stub, ready)
+        plan, problems = known.reply, known.problems
         output.say_problems(problems)
         if errors(problems):
             raise typer.Exit(UNPLACEABLE)
-        request = Settled(ready, plan, problems, known_locks(stub, ready, plan)).request()
+        request = known.request()
         found = stub.Diff(request, timeout=CALL_S)
     names = ", ".join(str(file) for file in files)
     lines = document_diff(found.document, request.document, f"{found.id}, revision {found.revision}", names)

@@ -69,10 +69,20 @@ class _Wish:
 class _Apart(Exception):
     """A signal: the plan is to be made anew, with these two in processes of their own."""
 
-    def __init__(self, pair: Link, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, pair: operator.Incompatible) -> None:
+        super().__init__(pair.reason)
         self.pair = pair
-        self.reason = reason
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A plan, what it needs locks for, and the digests of those that are known."""
+
+    ready: Ready
+    reply: operator.PlanReply
+    problems: list[Problem]
+    wishes: list[_Wish]
+    known: dict[_Key, str]
 
 
 def ask_plan(stub: operator_grpc.OperatorCoordinatorStub, ready: Ready) -> tuple[operator.PlanReply, list[Problem]]:
@@ -93,35 +103,61 @@ def settle(
     """Plan, and see to it that the coordinator has a lock, with its wheels, for each segment and kind of node.
 
     Stages whose packages cannot be had together are parted and the plan is made anew; each is shown, without the
-    problems that come up afterwards. `upgrade`: resolve although
-    there is a lock. Raises FoglineError when no index can be reached.
+    problems that come up afterwards. `upgrade`: resolve although it was resolved before. Raises FoglineError when no
+    index can be reached.
     """
     while True:
-        reply, problems = ask_plan(stub, ready)
-        show(reply, problems)
-        wishes = [] if errors(problems) else _wishes(ready, reply)
-        known = {} if upgrade else _known(stub, ready, wishes)
+        plan = _planned(stub, ready) if upgrade else _remembered(stub, ready)
+        ready = plan.ready
+        show(plan.reply, plan.problems)
         try:
-            fresh, refused = _resolved(ready, [wish for wish in wishes if wish.key not in known], tell)
+            fresh, refused = _resolved(ready, [wish for wish in plan.wishes if wish.key not in plan.known], tell)
         except _Apart as apart:
-            tell(f"{apart.pair[0]} and {apart.pair[1]} cannot share an environment: planning again")
-            ready = dataclasses.replace(ready, apart={**ready.apart, apart.pair: apart.reason})
+            tell(f"{apart.pair.first} and {apart.pair.second} cannot share an environment: planning again")
+            ready = dataclasses.replace(ready, apart=(*ready.apart, apart.pair))
             continue
         if refused:
             refused = ready.loaded.placed(refused)
-            return Settled(ready, reply, [*problems, *refused], unresolved=refused)
-        _store(stub, wishes, fresh, tell)
-        digests = known | {key: lock.digest for key, lock in fresh.items()}
-        return Settled(ready, reply, problems, [wish.lock(digests[wish.key]) for wish in wishes])
+            return Settled(ready, plan.reply, [*plan.problems, *refused], unresolved=refused)
+        _store(stub, plan.wishes, fresh, tell)
+        digests = plan.known | {key: lock.digest for key, lock in fresh.items()}
+        return Settled(ready, plan.reply, plan.problems, [wish.lock(digests[wish.key]) for wish in plan.wishes])
 
 
-def known_locks(
-    stub: operator_grpc.OperatorCoordinatorStub, ready: Ready, reply: operator.PlanReply
-) -> list[operator.Lock]:
-    """The locks of a plan as far as the coordinator knows them; nothing is resolved."""
-    wishes = _wishes(ready, reply)
-    known = _known(stub, ready, wishes)
-    return [wish.lock(known[wish.key]) for wish in wishes if wish.key in known]
+def as_known(stub: operator_grpc.OperatorCoordinatorStub, ready: Ready) -> Settled:
+    """The same as far as it is known to the coordinator; nothing is resolved."""
+    plan = _remembered(stub, ready)
+    locks = [wish.lock(plan.known[wish.key]) for wish in plan.wishes if wish.key in plan.known]
+    return Settled(plan.ready, plan.reply, plan.problems, locks)
+
+
+def _planned(stub: operator_grpc.OperatorCoordinatorStub, ready: Ready) -> _Plan:
+    reply, problems = ask_plan(stub, ready)
+    return _Plan(ready, reply, problems, [] if errors(problems) else _wishes(ready, reply), {})
+
+
+def _remembered(stub: operator_grpc.OperatorCoordinatorStub, ready: Ready) -> _Plan:
+    """The plan with the locks that are known, and with those stages apart that were when it was resolved last."""
+    plan = _planned(stub, ready)
+    if not plan.wishes:
+        return plan
+    wanted = [wish.lock() for wish in plan.wishes]
+    found = stub.FindLocks(operator.FindLocksRequest(id=ready.document.id, wanted=wanted), timeout=CALL_S)
+    apart = [each for each in found.apart if each not in ready.apart and _holds(ready, each)]
+    if apart:
+        return _remembered(stub, dataclasses.replace(ready, apart=(*ready.apart, *apart)))
+    known = {(each.requirements_digest, each.target): each.digest for each in found.locks}
+    return dataclasses.replace(plan, known=known)
+
+
+def _holds(ready: Ready, apart: operator.Incompatible) -> bool:
+    """Whether the two still ask for what could not be had together."""
+    pair = (apart.first, apart.second)
+    return set(pair) <= ready.document.pipeline.keys() and apart.requirements_digest == _asked(ready, pair)
+
+
+def _asked(ready: Ready, stages: Sequence[str]) -> str:
+    return requirements_digest(segment_needs(ready.document, stages, ready.resolved.requirements, {}))
 
 
 def _wishes(ready: Ready, reply: operator.PlanReply) -> list[_Wish]:
@@ -142,14 +178,6 @@ def _automatic(ready: Ready, reply: operator.PlanReply) -> dict[Link, Queue]:
         if link.name not in ready.document.queues and link.connector != MEMORY
     ]
     return automatic_queues(ready.document, cuts, Wiring())
-
-
-def _known(stub: operator_grpc.OperatorCoordinatorStub, ready: Ready, wishes: Sequence[_Wish]) -> dict[_Key, str]:
-    if not wishes:
-        return {}
-    request = operator.FindLocksRequest(id=ready.document.id, wanted=[wish.lock() for wish in wishes])
-    found = stub.FindLocks(request, timeout=CALL_S).locks
-    return {(each.requirements_digest, each.target): each.digest for each in found}
 
 
 def _resolved(ready: Ready, wishes: Sequence[_Wish], tell: Tell) -> tuple[dict[_Key, Lock], list[Problem]]:
@@ -176,17 +204,26 @@ def _resolved(ready: Ready, wishes: Sequence[_Wish], tell: Tell) -> tuple[dict[_
 def _part(ready: Ready, wish: _Wish) -> None:
     """Raises _Apart when two stages of the segment are what cannot be resolved together."""
     target = read_target(wish.target)
+    asking = {need.stage for need in wish.needs}
+    answers: dict[str, Unresolvable | None] = {}
 
     def refused(stages: Sequence[str]) -> Unresolvable | None:
-        try:
-            pins([need for need in wish.needs if not need.stage or need.stage in stages], target)
-        except Unresolvable as why:
-            return why
-        return None
+        needs = [need for need in wish.needs if not need.stage or need.stage in stages]
+        key = requirements_digest(needs)
+        if key not in answers:
+            try:
+                pins(needs, target)
+                answers[key] = None
+            except Unresolvable as why:
+                answers[key] = why
+        return answers[key]
 
-    found = quarrel(list(wish.segment.stages), refused)
-    if found and found[0] not in ready.apart:
-        raise _Apart(*found)
+    found = quarrel([stage for stage in wish.segment.stages if stage in asking], refused)
+    if found and found.pair not in [(each.first, each.second) for each in ready.apart]:
+        first, second = found.pair
+        asked = _asked(ready, found.pair) if found.alone else ""
+        pair = operator.Incompatible(first=first, second=second, reason=found.reason, requirements_digest=asked)
+        raise _Apart(pair)
 
 
 def _problem(wish: _Wish, why: FoglineError) -> Problem:

@@ -43,24 +43,21 @@ def plan(
 
     Example: coord plan pipeline.json
     """
-    show = show_plan if output_ is output.Output.TABLE else show_nothing
     reply = operator.PlanReply()
     ready, problems = look(files, settings)
-    if ready is None:
-        show(reply, problems)
-    else:
+    if ready is not None:
         with connect(coordinator, insecure=insecure) as stub:
-            settled = settle(stub, ready, upgrade=upgrade, tell=output.teller(output_), show=show)
+            settled = settle(stub, ready, upgrade=upgrade, tell=output.teller(output_), show=show_nothing)
         reply, problems = settled.reply, settled.problems
-        if output_ is output.Output.TABLE:
-            output.say_problems(settled.unresolved)
     if output_ is output.Output.JSON:
         output.print_json(plan_json(reply, problems))
+    else:
+        show_plan(reply, problems)
     raise typer.Exit(INVALID if ready is None else UNPLACEABLE if errors(problems) else 0)
 
 
 def show_nothing(reply: operator.PlanReply, problems: Sequence[Problem]) -> None:
-    """Where the result holds the plan."""
+    """Where it is shown once it is settled."""
 
 
 def _where(segment: operator.PlannedSegment) -> str:

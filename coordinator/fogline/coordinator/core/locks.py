@@ -1,8 +1,8 @@
-"""Which lock a segment gets on which kind of node. Pure."""
+"""What was resolved for a revision: the locks of its segments, and which stages had to be parted for it. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 Locks = Mapping[tuple[str, str], str]
@@ -22,6 +22,28 @@ class KnownLock:
     """Of the lock, an artifact."""
 
 
-def by_place(known: Iterable[KnownLock]) -> Locks:
-    """The locks by where they are used."""
-    return {(each.segment, each.target): each.digest for each in known}
+@dataclass(frozen=True, order=True)
+class Parted:
+    """Two stages whose packages cannot be had together."""
+
+    first: str
+    second: str
+    reason: str
+    requirements_digest: str
+    """SHA-256 of what both asked for."""
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Kept with a revision, so that nothing is resolved twice."""
+
+    locks: tuple[KnownLock, ...] = ()
+    apart: tuple[Parted, ...] = ()
+
+    @property
+    def by_place(self) -> Locks:
+        """The locks by where they are used."""
+        return {(each.segment, each.target): each.digest for each in self.locks}
+
+
+NOTHING = Resolution()

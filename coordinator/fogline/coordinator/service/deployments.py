@@ -16,7 +16,7 @@ from fogline.coordinator.core.events import Event, Health, Kind, copy_events, tu
 from fogline.coordinator.core.graph import Link
 from fogline.coordinator.core.history import SegmentChange, changes
 from fogline.coordinator.core.imports import in_order
-from fogline.coordinator.core.locks import KnownLock, by_place
+from fogline.coordinator.core.locks import NOTHING, Resolution
 from fogline.coordinator.core.orders import dropping, restarted, stopped, submitted
 from fogline.coordinator.core.place import Circumstances
 from fogline.coordinator.core.plan import Plan, plan
@@ -52,7 +52,7 @@ class Submission:
     artifacts: Mapping[str, str]
     machine_id: str
     incompatible: Mapping[Link, str]
-    locks: Sequence[KnownLock] = ()
+    resolution: Resolution = NOTHING
 
 
 class Deployments:
@@ -96,9 +96,11 @@ class Deployments:
             _refuse_while_deleted(current)
         observed = self._views.of(current) if current else {}
         if current and self._unchanged(current, copies, observed):
-            self._store.complete_revision(id_, current.revision, submission.raw, submission.artifacts, submission.locks)
+            self._store.complete_revision(
+                id_, current.revision, submission.raw, submission.artifacts, submission.resolution
+            )
             return current.revision, True
-        number = self._store.add_revision(id_, submission.raw, submission.artifacts, specs, submission.locks)
+        number = self._store.add_revision(id_, submission.raw, submission.artifacts, specs, submission.resolution)
         fresh, superseded = submitted(
             current, number, copies, observed, time.time(), rolls_back=_rolls_back(submission.document)
         )
@@ -129,7 +131,7 @@ class Deployments:
         if current.phase not in OVER | {Phase.STOPPING}:
             return
         last = self._store.revision(id_, current.revision)
-        number = self._store.add_revision(id_, last.document, last.artifacts, {}, last.locks)
+        number = self._store.add_revision(id_, last.document, last.artifacts, {}, last.resolution)
         fresh, _ = submitted(
             current, number, current.target, self._views.of(current), time.time(), rolls_back=current.rolls_back
         )
@@ -320,7 +322,7 @@ class Deployments:
 
 
 def _made(submission: Submission, planned: Plan) -> Planned:
-    locks = by_place(submission.locks)
+    locks = submission.resolution.by_place
     return Planned(submission.document, planned.segments, planned.automatic, submission.artifacts, locks)
 
 

@@ -10,6 +10,7 @@ import grpc
 
 from fogline.coordinator.artifacts.store import ArtifactStore
 from fogline.coordinator.core.deployment import Copy
+from fogline.coordinator.core.locks import Resolution
 from fogline.coordinator.core.plan import Plan
 from fogline.coordinator.padl.parse import parse, without_passwords
 from fogline.coordinator.service import status, translate
@@ -80,11 +81,12 @@ def submission_of(request: operator.PlanRequest | operator.SubmitRequest) -> Sub
         raise FoglineError(ErrorKind.INVALID_DOCUMENT, "; ".join(each.message for each in problems))
     incompatible = {(each.first, each.second): each.reason for each in request.incompatible}
     locks = request.locks if isinstance(request, operator.SubmitRequest) else ()
+    parted = [each for each in request.incompatible if each.requirements_digest]
     return Submission(
         document,
         json.dumps(raw).encode(),
         dict(request.artifacts),
         request.machine_id,
         incompatible,
-        tuple(sorted(map(translate.known_lock, locks))),
+        Resolution(tuple(sorted(map(translate.known_lock, locks))), tuple(sorted(map(translate.parted, parted)))),
     )

@@ -10,7 +10,6 @@ from dataclasses import replace
 from fogline.coordinator.core.copies import joined, unserved
 from fogline.coordinator.core.deployment import Deployment
 from fogline.coordinator.core.fleet import Node
-from fogline.coordinator.core.locks import by_place
 from fogline.coordinator.core.place import Circumstances, admits
 from fogline.coordinator.padl.parse import parse
 from fogline.coordinator.service.fleet import Fleet
@@ -48,7 +47,7 @@ class Growth:
         self._looked_at[deployment.id] = looked_at
         revision = self._store.revision(deployment.id, deployment.revision)
         document, _ = parse(json.loads(revision.document or b"{}"))
-        circumstances, locks = given(), by_place(revision.locks)
+        circumstances, locks = given(), revision.resolution.by_place
         copies, specs, lacking = list(deployment.target), dict[str, bytes](), list[str]()
         for like, node in fresh:
             runs = self._lines.parsed(like.spec_digest)

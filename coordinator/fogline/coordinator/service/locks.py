@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fogline.coordinator.artifacts.lock import read_lock
-from fogline.coordinator.core.locks import KnownLock
+from fogline.coordinator.core.locks import NOTHING, KnownLock
 from fogline.coordinator.service import translate
 from fogline.coordinator.service.desk import Context, Desk
 from fogline.v1 import operator_coordinator_pb2 as operator
@@ -21,13 +21,17 @@ class LockCalls(Desk):
         async with answering(context):
             known = request.id in self._deployments.ids()
             revision = self._deployments.get(request.id).revision if known else 0
-            held = self._store.revision(request.id, revision).locks if known else ()
-            own = {(each.requirements_digest, each.target): each.digest for each in held}
-            reply = operator.FindLocksReply()
+            held = self._store.revision(request.id, revision).resolution if known else NOTHING
+            own = {(each.requirements_digest, each.target): each.digest for each in held.locks}
+            reply = operator.FindLocksReply(apart=[operator.Incompatible(**vars(each)) for each in held.apart])
+            lacking: dict[tuple[str, str], str] = {}
             for message in request.wanted:
                 wanted = translate.known_lock(message)
                 found = own.get((wanted.requirements_digest, wanted.target)) or self._store.find_lock(wanted)
-                if found and not self._lacking(found, wanted):
+                key = (found, wanted.target)
+                if found and key not in lacking:  # many segments share a lock
+                    lacking[key] = self._lacking(found, wanted)
+                if found and not lacking[key]:
                     reply.locks.add().MergeFrom(message)
                     reply.locks[-1].digest = found
             return reply

@@ -75,7 +75,7 @@ class OperatorService(HistoryCalls, AnswerCalls, LockCalls):
         async with answering(context):
             submission = submission_of(request)
             planned = self._placed(submission)
-            needed = [*submission.artifacts.values(), *(lock.digest for lock in submission.locks)]
+            needed = [*submission.artifacts.values(), *(lock.digest for lock in submission.resolution.locks)]
             if missing := self._artifacts.missing(needed):
                 raise FoglineError(ErrorKind.CONFLICT, f"{len(missing)} artifacts were not uploaded; submit again")
             number, unchanged = self._deployments.submit(submission, planned)

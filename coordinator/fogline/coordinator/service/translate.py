@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fogline.coordinator.core.deployment import Copy, Seen, Want
 from fogline.coordinator.core.fleet import OWN, Node, NodeState
 from fogline.coordinator.core.imports import Held
-from fogline.coordinator.core.locks import KnownLock
+from fogline.coordinator.core.locks import KnownLock, Parted
 from fogline.coordinator.core.place import PassedOver
 from fogline.coordinator.core.plan import Plan
 from fogline.coordinator.padl.problems import Problem
@@ -90,6 +90,11 @@ def held(message: agent.Assignment, node: str) -> Held:
 def known_lock(message: operator.Lock) -> KnownLock:
     """A lock as it comes with a submit."""
     return KnownLock(message.segment, message.target, message.requirements_digest, message.digest)
+
+
+def parted(message: operator.Incompatible) -> Parted:
+    """Stages that were parted for their packages, as they come with a submit."""
+    return Parted(message.first, message.second, message.reason, message.requirements_digest)
 
 
 def problems(found: Iterable[Problem]) -> list[operator.Problem]:

@@ -13,7 +13,7 @@ _STEPS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE desired ADD COLUMN incarnation INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE desired ADD COLUMN readers TEXT NOT NULL DEFAULT '[]'",
     ),
-    3: ("ALTER TABLE revisions ADD COLUMN locks TEXT NOT NULL DEFAULT '[]'",),
+    3: ("ALTER TABLE revisions ADD COLUMN resolution TEXT NOT NULL DEFAULT '{}'",),
 }
 """What leads from the schema before to that number, besides new tables, which are simply made."""
 

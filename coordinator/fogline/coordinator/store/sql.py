@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from fogline.coordinator.core.deployment import Copy, Deployment, Outcome, Phase, Want
 from fogline.coordinator.core.events import Event
-from fogline.coordinator.core.locks import KnownLock
+from fogline.coordinator.core.locks import NOTHING, KnownLock, Parted, Resolution
 from fogline.coordinator.store import journal
 from fogline.coordinator.store import tables as t
 from fogline.coordinator.store.schema import bring_up
@@ -43,7 +43,7 @@ class Revision:
     verdict: str
     created_at: float = 0.0
     """Seconds since the epoch."""
-    locks: tuple[KnownLock, ...] = ()
+    resolution: Resolution = NOTHING
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Store:
         document: bytes,
         artifacts: Mapping[str, str],
         specs: Mapping[str, bytes],
-        locks: Sequence[KnownLock] = (),
+        resolution: Resolution = NOTHING,
     ) -> int:
         """Append a revision and keep its specs by digest; returns its number, 1 for the first."""
         with self._engine.begin() as connection:
@@ -117,7 +117,7 @@ class Store:
                     artifacts=json.dumps(dict(artifacts), sort_keys=True),
                     created_at=time.time(),
                     verdict="",
-                    locks=orjson.dumps(locks).decode(),
+                    resolution=orjson.dumps(resolution).decode(),
                 )
             )
             _keep_specs(connection, specs)
@@ -164,12 +164,12 @@ class Store:
         number: int,
         document: bytes,
         artifacts: Mapping[str, str],
-        locks: Sequence[KnownLock] = (),
+        resolution: Resolution = NOTHING,
     ) -> None:
         """Give a revision that was taken over the document it turned out to be; any other stays as it is."""
         where = (t.revisions.c.deployment == id_, t.revisions.c.number == number, t.revisions.c.document == b"")
         values = {"document": document, "artifacts": json.dumps(dict(artifacts), sort_keys=True)}
-        values["locks"] = orjson.dumps(locks).decode()
+        values["resolution"] = orjson.dumps(resolution).decode()
         with self._engine.begin() as connection:
             connection.execute(update(t.revisions).where(*where).values(values))
 
@@ -311,8 +311,11 @@ def _remember_hosts(connection: Connection, id_: str, nodes: set[str]) -> None:
 
 
 def _revision(row: Any) -> Revision:
-    locks = tuple(KnownLock(**each) for each in json.loads(row["locks"]))
-    return Revision(**dict(row) | {"artifacts": json.loads(row["artifacts"]), "locks": locks})
+    kept = json.loads(row["resolution"])
+    locks = tuple(KnownLock(**each) for each in kept.get("locks", ()))
+    apart = tuple(Parted(**each) for each in kept.get("apart", ()))
+    values = {"artifacts": json.loads(row["artifacts"]), "resolution": Resolution(locks, apart)}
+    return Revision(**dict(row) | values)
 
 
 def _asked_for(lock: KnownLock) -> tuple[Any, Any]:

@@ -54,7 +54,7 @@ revisions = Table(
     Column("created_at", Float, nullable=False),
     Column("succeeded", Boolean),  # NULL: no verdict yet
     Column("verdict", Text, nullable=False, default=""),
-    Column("locks", Text, nullable=False, server_default="[]"),  # JSON: core.locks.KnownLock, each as an object
+    Column("resolution", Text, nullable=False, server_default="{}"),  # JSON: core.locks.Resolution
 )
 
 locks = Table(
