@@ -17,9 +17,10 @@ import logging
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fogline.agent.core.eviction import Held, victims
 from fogline.agent.host.bundle import CODE, MODEL, Limits, unpack
@@ -93,7 +94,7 @@ class ArtifactCache:
             if not target.exists():
                 blob = await self._verified(needed, progress)
                 progress(f"unpacking {needed.digest[:8]}" if needed.limits else "")
-                await asyncio.to_thread(_install, blob, target, needed.limits)
+                await _to_the_end(asyncio.to_thread(_install, blob, target, needed.limits))
                 await self._make_room()
             os.utime(target, (self._clock(), self._clock()))
             return target
@@ -150,6 +151,16 @@ class ArtifactCache:
                 progress(f"fetching {_called(needed)} {percent - percent % _PROGRESS_STEP} %")
             if file.tell() < total_bytes:
                 raise FoglineError(ErrorKind.UNREACHABLE, "the coordinator stopped in the middle")
+
+
+async def _to_the_end(doing: Coroutine[Any, Any, None]) -> None:
+    """Wait for a thread also when cancelled: it cannot be stopped, and must not meet the next one."""
+    task = asyncio.create_task(doing)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 def _held(folder: Path) -> list[Held]:
