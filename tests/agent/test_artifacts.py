@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import tarfile
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from fogline.agent.host.artifacts import ArtifactCache, Needed, needed_by
 from fogline.agent.host.bundle import CODE, MODEL, Limits
 from fogline.wire.terms import ErrorKind, FoglineError
-from support.agent_builders import a_spec
+from support.agent_builders import a_spec, until
 
 BLOB = bytes(range(256)) * 1024
 DIGEST = hashlib.sha256(BLOB).hexdigest()
@@ -149,6 +150,35 @@ def test_a_bundle_becomes_a_folder(tmp_path: Path) -> None:
     path = ensure(ArtifactCache(tmp_path / "artifacts", Source(blob).fetch), digest, CODE)
     assert (path / "pkg" / "main.py").read_text() == "x = 1"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_one_that_is_given_up_while_it_is_unpacked_does_not_meet_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once, most, goes_on = 0, 0, threading.Event()
+
+    def slowly(archive: Path, target: Path, limits: Limits) -> None:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        goes_on.wait(20)
+        at_once -= 1
+        target.mkdir()
+
+    monkeypatch.setattr("fogline.agent.host.artifacts.unpack", slowly)
+    cache = ArtifactCache(tmp_path / "artifacts", Source().fetch)
+
+    async def both() -> None:
+        given_up = asyncio.create_task(cache.ensure(Needed(DIGEST, CODE), silent))
+        await until(lambda: most, "it is being unpacked")
+        given_up.cancel()
+        second = asyncio.create_task(cache.ensure(Needed(DIGEST, CODE), silent))
+        asyncio.get_running_loop().call_later(0.1, goes_on.set)
+        assert await second == tmp_path / "artifacts" / DIGEST
+        assert given_up.cancelled()
+
+    asyncio.run(both())
+    assert most == 1
 
 
 def test_progress_is_told_in_steps(tmp_path: Path) -> None:

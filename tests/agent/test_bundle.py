@@ -45,6 +45,12 @@ def test_it_is_refused_and_leaves_nothing(tmp_path: Path, archive: bytes) -> Non
     assert not Path("/tmp/evil.py").exists()
 
 
+def test_a_zip_is_called_one(tmp_path: Path) -> None:
+    for name in ("an honest zip", "a zip of nothing"):
+        with pytest.raises(FoglineError, match="it is a zip archive; a bundle is a tar archive"):
+            unpacked(tmp_path, HOSTILE[name])
+
+
 def unpacked(tmp_path: Path, archive: bytes, limits: Limits = CODE) -> Path:
     (tmp_path / "blob").write_bytes(archive)
     unpack(tmp_path / "blob", tmp_path / "unpacked", limits)
@@ -56,8 +62,8 @@ def test_an_honest_bundle(tmp_path: Path, squeeze: Callable[[bytes], bytes]) -> 
     folder = special("./empty", tarfile.DIRTYPE)
     script = a_file("./bin/run.sh", b"#!/bin/sh\n", mode=0o6755)
     data = os.urandom(3_000_000)
-    members = [a_file("main.py"), a_file("d/e/model.bin", data), a_file("d/Main.py"), a_file(deep(15))]
-    path = unpacked(tmp_path, squeeze(packed(folder, script, *members)))
+    members = [a_file("PK.py"), a_file("main.py"), a_file("d/e/model.bin", data), a_file("d/Main.py"), a_file(deep(15))]
+    path = unpacked(tmp_path, squeeze(packed(*members, folder, script)))
     assert (path / "main.py").read_bytes() == b"x = 1"
     assert (path / "d" / "e" / "model.bin").read_bytes() == data
     assert (path / deep(15)).read_bytes() == b"x = 1"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from fogline.agent.config import parse_size
 from fogline.agent.host.workspace import Workspace, read_json
 from fogline.agent.store.sqlite import Membership, Phase, Store
 from fogline.v1 import common_pb2 as common
@@ -41,6 +42,8 @@ WRONG = [
     ({"name": "a/b"}, 2, "is not a node name"),
     ({"layer": "desert"}, 2, "is not one of edge, fog, cloud"),
     ({"label": "north"}, 2, "is not KEY=VALUE"),
+    ({"artifact_cap": "4GB"}, 2, "is not a size, for example 4GiB or 500MiB"),
+    ({"artifact_cap": "much"}, 2, "is not a size"),
 ]
 
 
@@ -67,11 +70,15 @@ def test_a_state_dir_that_cannot_be(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("command", ["run", "adopt"])
+@pytest.mark.parametrize("command", ["run", "adopt", "prune"])
 def test_help_has_an_example_and_no_secrets(command: str) -> None:
     ended = subprocess.run([*COMMAND, command, "--help"], capture_output=True, text=True, timeout=30, check=True)
     assert f"fogline-agent {command} --" in ended.stdout
     assert "--tied" not in ended.stdout
+
+
+def test_sizes() -> None:
+    assert [parse_size(each) for each in ("1KiB", "500MiB", "4GiB", "2TiB")] == [1 << 10, 500 << 20, 4 << 30, 2 << 40]
 
 
 class Agent:

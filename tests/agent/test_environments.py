@@ -22,6 +22,8 @@ from fogline.wire.terms import ErrorKind, FoglineError
 from support.agent_builders import a_spec
 from support.real_wheels import Wheelhouse
 
+pytestmark = pytest.mark.e2e
+
 LISTING = "import json, importlib.metadata as m; print(json.dumps(sorted(d.name for d in m.distributions())))"
 
 
@@ -199,6 +201,23 @@ def test_settings_of_the_machine_change_nothing(node: Node, monkeypatch: pytest.
         monkeypatch.setenv(name, "/nowhere")
     command = node.made(node.house.lock("orjson"))
     assert json.loads(run(command[:2], "-c", LISTING)) == ["orjson"]
+
+
+@pytest.mark.parametrize(("free_bytes", "asked"), [(0, 1), (1 << 40, 0)])
+def test_when_the_disk_is_short_what_nobody_needs_goes_first(
+    node: Node, monkeypatch: pytest.MonkeyPatch, free_bytes: int, asked: int
+) -> None:
+    rooms: list[list[str]] = []
+
+    async def make_room() -> None:
+        rooms.append(node.names())
+
+    monkeypatch.setattr(subject, "_free_bytes", lambda _: free_bytes)
+    node.environments.make_room = make_room
+    lock = node.house.lock("orjson")
+    node.made(lock)
+    assert rooms == [[]] * asked
+    assert node.names() == [lock]
 
 
 def test_without_a_lock_it_is_the_agents_own(node: Node) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fogline.agent.config import ENVIRONMENTS, LAYERS, REFUSABLE, Config, parse_labels
+from fogline.agent.config import ENVIRONMENTS, LAYERS, REFUSABLE, Config, parse_labels, parse_size
 from fogline.wire.terms import FoglineError
 
 _ABOUT = "Runs on a node what a coordinator asks for. Each command explains itself: fogline-agent COMMAND --help."
@@ -27,6 +27,13 @@ example:
   fogline-agent adopt --state-dir /var/lib/fogline-agent
 
 The running agent obeys within a second, a stopped one when it is started. What runs goes on."""
+
+_PRUNE_EXAMPLE = """\
+example:
+  fogline-agent prune --state-dir /var/lib/fogline-agent --dry-run
+
+Removes environments, runtimes, artifacts and unpacked wheels that no assignment of this node needs. A running
+agent does it itself."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -52,6 +59,7 @@ def _run(given: argparse.Namespace) -> None:
         insecure=given.insecure,
         environments=given.environments,
         refuses=tuple(given.refuse),
+        artifact_cap_bytes=parse_size(given.artifact_cap),
         tied=given.tied,
     )
     config.validate()
@@ -68,6 +76,17 @@ def _adopt(given: argparse.Namespace) -> None:
 
     daemon.mark_adoption(Path(given.state_dir).absolute())
     print("this node will accept the next cluster that welcomes it")
+
+
+def _prune(given: argparse.Namespace) -> None:
+    from fogline.agent import daemon
+    from fogline.agent.pruning import mb
+
+    removed = daemon.prune(Path(given.state_dir).absolute(), dry_run=given.dry_run)
+    for each in removed:
+        print(f"{each.kind:<12} {each.name[:16]:<16} {mb(each.freed_bytes):>12}")
+    freed_bytes = sum(each.freed_bytes for each in removed)
+    print(f"{'would free' if given.dry_run else 'freed'} {mb(freed_bytes)}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -119,11 +138,18 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--refuse", action="append", default=[], choices=REFUSABLE, help="models that must not be loaded here"
     )
+    run.add_argument(
+        "--artifact-cap", default="4GiB", metavar="SIZE", help="how much the artifact cache may hold (default: 4GiB)"
+    )
     run.add_argument("--tied", action="store_true", help=argparse.SUPPRESS)
     run.set_defaults(command=_run)
     adopt = commands.add_parser("adopt", help="accept another cluster", epilog=_ADOPT_EXAMPLE, formatter_class=shape)
     adopt.add_argument("--state-dir", required=True, metavar="DIR", help="of the node's agent")
     adopt.set_defaults(command=_adopt)
+    prune = commands.add_parser("prune", help="free disk", epilog=_PRUNE_EXAMPLE, formatter_class=shape)
+    prune.add_argument("--state-dir", required=True, metavar="DIR", help="of the node's agent")
+    prune.add_argument("--dry-run", action="store_true", help="only say what would go")
+    prune.set_defaults(command=_prune)
     return parser
 
 

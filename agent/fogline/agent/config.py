@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from fogline.wire.terms import NAME, NAME_RULE, ErrorKind, FoglineError
 
 LAYERS = ("edge", "fog", "cloud")
 ENVIRONMENTS = ("store", "index", "own")
+_UNITS = {"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
 REFUSABLE = ("pickle",)
 
 
@@ -37,6 +39,8 @@ class Config:
     since stages run in the agent's own environment."""
     refuses: tuple[str, ...] = ()
     """Kinds of models that must not be loaded here."""
+    artifact_cap_bytes: int = 4 * 1024**3
+    """How much of what nothing needs any more may stay among the artifacts, for the case that it is needed again."""
     tied: bool = False
     """End with the parent process, and end every stage first."""
 
@@ -63,6 +67,14 @@ def parse_labels(given: list[str]) -> dict[str, str]:
             raise _invalid(f"--label {key} is given twice")
         labels[key] = value
     return labels
+
+
+def parse_size(given: str) -> int:
+    """Bytes of `4GiB`. Raises FoglineError for anything that is no number and unit."""
+    found = re.fullmatch(r"(\d{1,9})(KiB|MiB|GiB|TiB)", given)
+    if found is None:
+        raise _invalid(f"--artifact-cap {given!r} is not a size, for example 4GiB or 500MiB")
+    return int(found[1]) << _UNITS[found[2]]
 
 
 def _invalid(sentence: str) -> FoglineError:

@@ -16,6 +16,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from fogline.agent import translate
 from fogline.agent.config import Config
@@ -25,12 +26,15 @@ from fogline.agent.host.artifacts import ArtifactCache
 from fogline.agent.host.environments import RUNTIME, Environments
 from fogline.agent.host.facts import gather
 from fogline.agent.host.memory import keep_light
+from fogline.agent.host.workspace import existing
 from fogline.agent.letters import DeadLetters
 from fogline.agent.link import Link
+from fogline.agent.needs import needs
 from fogline.agent.preparation import Preparation
+from fogline.agent.pruning import Pruning, Removal, ask
 from fogline.agent.requests import Requests
 from fogline.agent.session import ADOPT_MARK, Session
-from fogline.agent.store.sqlite import Store
+from fogline.agent.store.sqlite import Phase, Store
 from fogline.agent.supervisor import Supervisor
 from fogline.runtimes.spec import POSITIONS_VARIABLE, SECRETS_VARIABLE
 from fogline.wire.terms import ErrorKind, FoglineError
@@ -52,39 +56,75 @@ async def run(config: Config, runtime: tuple[str, ...] = RUNTIME) -> None:
     with locked(config.state_dir), contextlib.closing(Store(config.state_dir / "state.db")) as store:
         os.environ.setdefault(SECRETS_VARIABLE, str(config.state_dir / "secrets"))
         os.environ.setdefault(POSITIONS_VARIABLE, str(config.state_dir / "positions"))
-        leftovers.clear(config.state_dir)
+        leftovers.clear_half(config.state_dir)
         link = Link(config.coordinator)
-        cache = ArtifactCache(config.state_dir / "artifacts", link.fetch)
+        cache = ArtifactCache(config.state_dir / "artifacts", link.fetch, config.artifact_cap_bytes)
         environments = Environments(config.state_dir, cache, runtime, config.environments)
         preparation = Preparation(cache, environments, config.refuses)
         supervisor = Supervisor(config.state_dir, store, ProcessDriver(), preparation)
+        pruning = Pruning(config.state_dir, environments, lambda: supervisor.holdings().assignments)
+        cache.needed = lambda: needs(supervisor.holdings().assignments, environments).artifacts
+        environments.make_room = pruning.make_room
         letters = DeadLetters(config.state_dir, runtime, supervisor.of_pipeline)
         requests = Requests(config.name, supervisor, letters, environments)
         facts = gather(config.state_dir, config.coordinator, config.address)
         session = Session(link, translate.node_facts(config, facts), supervisor, requests, config.state_dir)
         log.info("node %s (%s), state in %s", config.name, config.layer, config.state_dir)
-        await _run_parts(supervisor, session, stop, tied=config.tied)
+        await _run_parts(Parts(supervisor, session, pruning), stop, tied=config.tied)
     log.info("ended")
 
 
-async def _run_parts(supervisor: Supervisor, session: Session, stop: asyncio.Event, *, tied: bool) -> None:
+class Parts(NamedTuple):
+    """What runs as long as the agent."""
+
+    supervisor: Supervisor
+    session: Session
+    pruning: Pruning
+
+
+async def _run_parts(parts: Parts, stop: asyncio.Event, *, tied: bool) -> None:
     async with asyncio.TaskGroup() as group:
-        supervising = group.create_task(supervisor.run())
-        conversing = group.create_task(_converse(supervisor, session))
+        supervising = group.create_task(parts.supervisor.run())
+        conversing = group.create_task(_converse(parts))
         lightening = group.create_task(keep_light())
         await stop.wait()
         log.info("stopping%s", " with all stages" if tied else ", the stages stay")
         conversing.cancel()
         await asyncio.gather(conversing, return_exceptions=True)
         if tied:
-            await supervisor.stop_all(TIED_DRAIN_S)
+            await parts.supervisor.stop_all(TIED_DRAIN_S)
         supervising.cancel()
         lightening.cancel()
 
 
-async def _converse(supervisor: Supervisor, session: Session) -> None:
-    await supervisor.restored.wait()
-    await session.run()
+async def _converse(parts: Parts) -> None:
+    """Only once it is known what runs here: what nobody knows of would seem to be needed by nobody."""
+    await parts.supervisor.restored.wait()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(parts.pruning.serve())
+        group.create_task(parts.session.run())
+
+
+def prune(state_dir: Path, *, dry_run: bool) -> list[Removal]:
+    """Remove what no assignment needs, by the agent that runs there, or in its place while none does.
+
+    Raises FoglineError.
+    """
+    if not (state_dir / "state.db").exists():
+        raise _never_ran(state_dir)
+    try:
+        with locked(state_dir), contextlib.closing(Store(state_dir / "state.db")) as store:
+            if not dry_run:
+                leftovers.clear_half(state_dir)
+            wishes = [record.wish for record in store.copies() if record.phase is not Phase.GONE]
+            intents = [each.intent() for each in existing(state_dir)]
+            wishes += [each.wish for each in intents if each]
+            environments = Environments(state_dir, ArtifactCache(state_dir / "artifacts", Link("").fetch))
+            return asyncio.run(Pruning(state_dir, environments, lambda: wishes).prune(dry_run=dry_run))
+    except FoglineError as error:
+        if error.kind is not ErrorKind.CONFLICT:
+            raise
+    return asyncio.run(ask(state_dir, dry_run=dry_run))
 
 
 @contextmanager
@@ -113,8 +153,12 @@ def _take_lock(handle: int, state_dir: Path) -> None:
 def mark_adoption(state_dir: Path) -> None:
     """Tell the agent of this state folder, running or not, to accept another cluster."""
     if not (state_dir / "state.db").exists():
-        raise FoglineError(ErrorKind.NOT_FOUND, f"no agent has ever run with --state-dir {state_dir}")
+        raise _never_ran(state_dir)
     (state_dir / ADOPT_MARK).touch()
+
+
+def _never_ran(state_dir: Path) -> FoglineError:
+    return FoglineError(ErrorKind.NOT_FOUND, f"no agent has ever run with --state-dir {state_dir}")
 
 
 def tie_to_parent() -> None:

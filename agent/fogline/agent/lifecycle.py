@@ -41,6 +41,10 @@ class Ladder:
     bind_again_s: float = 0.5
 
 
+class _Never(Exception):
+    """Why a copy cannot be started, however often it is tried."""
+
+
 class Lifecycle:
     """What can be done to a copy."""
 
@@ -122,16 +126,13 @@ class Lifecycle:
 
     async def _start(self, copy: Copy, *, bind: bool) -> None:
         try:
-            spec = self._preparation.allowed(copy.wish)
-            runtime = await self._preparation.command(spec)
-        except FoglineError as error:
-            copy.starting = False
-            self._custody.fail(copy, error.sentence)
-            return
-        try:
+            spec, runtime = await self._startable(copy)
             self._note(copy)
             await self._preparation.note_runtime(spec, copy.workspace)
             handle = await self._driver.start(self._launch(copy, spec, runtime, bind=bind))
+        except _Never as error:
+            copy.starting = False
+            self._custody.fail(copy, str(error))
         except (FoglineError, OSError) as error:
             copy.starting = False
             copy.started_at_s = 0.0
@@ -142,6 +143,14 @@ class Lifecycle:
             log.info("%s: started, process %d", copy.name, handle.pid)
             self._custody.attend(copy, handle)
             copy.on_change()
+
+    async def _startable(self, copy: Copy) -> tuple[SegmentSpec, tuple[str, ...]]:
+        """The spec and what it is started by. Raises _Never when trying again would not help, and OSError."""
+        try:
+            spec = self._preparation.allowed(copy.wish)
+            return spec, await self._preparation.command(spec)
+        except FoglineError as error:
+            raise _Never(error.sentence) from error
 
     def _launch(self, copy: Copy, spec: SegmentSpec, runtime: tuple[str, ...], *, bind: bool) -> Launch:
         letters = room_for_letters(copy.workspace.state_dir, spec.pipeline)

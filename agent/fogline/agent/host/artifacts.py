@@ -4,28 +4,39 @@
 
     artifacts/<digest>           a file (read-only): a model, a lock, a wheel; or the folder of an unpacked bundle
               <digest>.partial   what has arrived so far
+
+When they are too many, those go that were not asked for the longest; never what a wish of the node needs. A file's
+time of change says when it was asked for last.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import re
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from fogline.agent.core.eviction import Held, victims
 from fogline.agent.host.bundle import CODE, MODEL, Limits, unpack
+from fogline.agent.host.leftovers import DIGEST_LENGTH, destroy, size_bytes, take_away
 from fogline.agent.host.workspace import sync_folder
 from fogline.runtimes.spec import SegmentSpec, StageSpec
 from fogline.wire.terms import ErrorKind, FoglineError
+
+log = logging.getLogger(__name__)
 
 Fetch = Callable[[str, int], AsyncIterator[tuple[bytes, int]]]
 """(digest, offset) -> pieces of the blob from there on, each with the blob's size in bytes."""
 
 Progress = Callable[[str], None]
 
+CAP_BYTES = 4 * 1024**3
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PASSING = {ErrorKind.UNREACHABLE, ErrorKind.DEADLINE, ErrorKind.CONFLICT}
 _AGAIN_AFTER_S = 1.0
@@ -56,11 +67,17 @@ def _limits(stage: StageSpec) -> Limits | None:
 
 
 class ArtifactCache:
-    """One folder shared by every copy of the node."""
+    """One folder shared by every copy of the node, of at most `cap_bytes` unless more is needed at once."""
 
-    def __init__(self, folder: Path, fetch: Fetch) -> None:
+    def __init__(
+        self, folder: Path, fetch: Fetch, cap_bytes: int = CAP_BYTES, clock: Callable[[], float] = time.time
+    ) -> None:
         self.folder = folder
+        self.needed: Callable[[], Collection[str]] = frozenset
+        """Digests of what must stay; whoever knows sets it. It may raise FoglineError: then nothing goes."""
         self._fetch = fetch
+        self._cap_bytes = cap_bytes
+        self._clock = clock
         self._turns: dict[str, asyncio.Lock] = {}
 
     async def ensure(self, needed: Needed, progress: Progress) -> Path:
@@ -77,8 +94,24 @@ class ArtifactCache:
             if not target.exists():
                 blob = await self._verified(needed, progress)
                 progress(f"unpacking {needed.digest[:8]}" if needed.limits else "")
-                await asyncio.to_thread(_install, blob, target, needed.limits)
+                await _to_the_end(asyncio.to_thread(_install, blob, target, needed.limits))
+                await self._make_room()
+            os.utime(target, (self._clock(), self._clock()))
             return target
+
+    async def _make_room(self) -> None:
+        held = await asyncio.to_thread(_held, self.folder)
+        try:
+            needed = set(self.needed())
+        except FoglineError as error:
+            log.warning("the artifact cache may outgrow its cap: %s", error.sentence)
+            return
+        needed |= {digest for digest, turn in self._turns.items() if turn.locked()}
+        going = victims(held, needed, self._cap_bytes)
+        if going:
+            log.info("%d artifacts that nothing here needs make room", len(going))
+            trash = take_away([self.folder / each.name for each in going], self.folder.parent)
+            await asyncio.to_thread(destroy, trash)
 
     async def _verified(self, needed: Needed, progress: Progress) -> Path:
         digest = needed.digest
@@ -118,6 +151,21 @@ class ArtifactCache:
                 progress(f"fetching {_called(needed)} {percent - percent % _PROGRESS_STEP} %")
             if file.tell() < total_bytes:
                 raise FoglineError(ErrorKind.UNREACHABLE, "the coordinator stopped in the middle")
+
+
+async def _to_the_end(doing: Coroutine[Any, Any, None]) -> None:
+    """Wait for a thread also when cancelled: it cannot be stopped, and must not meet the next one."""
+    task = asyncio.create_task(doing)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
+def _held(folder: Path) -> list[Held]:
+    paths = [path for path in folder.iterdir() if _DIGEST.match(path.name)]
+    return [Held(path.name, path.name[:DIGEST_LENGTH], size_bytes(path), path.stat().st_mtime) for path in paths]
 
 
 def _called(needed: Needed) -> str:

@@ -48,7 +48,7 @@ _ANY_RATIO_BYTES = 16 * MIB
 _PIECE_BYTES = MIB
 _HEADERS_BYTES = 64 * MIB
 """Room for the headers around the files, when a compressed archive is inflated."""
-_GZIP, _ZIP = b"\x1f\x8b", b"PK"
+_GZIP, _ZIPS = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _LONG_NUMBER = re.compile(rb"\d{257}")
 _REGULAR = {tarfile.REGTYPE, tarfile.AREGTYPE}
@@ -107,11 +107,11 @@ class _Headers:
 
 
 def _plain(packed: IO[bytes], spare: IO[bytes], limits: Limits) -> IO[bytes]:
-    begins = packed.read(2)
+    begins = packed.read(4)
     packed.seek(0)
-    if begins == _ZIP:
+    if begins in _ZIPS:
         raise _Refused("it is a zip archive; a bundle is a tar archive")
-    if begins != _GZIP:
+    if not begins.startswith(_GZIP):
         return packed
     _inflate(packed, spare, limits)
     spare.seek(0)

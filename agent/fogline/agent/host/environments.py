@@ -18,6 +18,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from fogline.agent.core import locks
@@ -34,6 +35,8 @@ RUNTIME = (sys.executable, "-m", "fogline.runtimes")
 """The agent's own, for specs without a lock."""
 AGAIN_AFTER_S = 15.0
 """When an index is not reached."""
+_UNPACKED = 4
+"""So many times its size a wheel takes once it is unpacked, about."""
 _STORE, _OWN = "store", "own"
 
 
@@ -52,6 +55,8 @@ class Environments:
         self.folder = state_dir / "environments"
         self.installing = asyncio.Lock()
         """Held while uv writes into its cache; one installation at a time is what a small node can bear."""
+        self.make_room: Callable[[], Awaitable[None]] = _no_room
+        """Called when the disk is too short for another one; whoever knows what is needed sets it."""
         self._state_dir = state_dir
         self._artifacts = artifacts
         self._source = source
@@ -118,6 +123,8 @@ class Environments:
             for number, wheel in enumerate(lock.wheels, start=1):
                 label = f"{number} of {len(lock.wheels)} wheels, {wheel.name}"
                 await self._artifacts.ensure(Needed(wheel.sha256, label=label), progress)
+        if await asyncio.to_thread(_free_bytes, self._state_dir) < _UNPACKED * lock.size_bytes:
+            await self.make_room()
         while True:
             progress("waiting for its turn to be installed")
             async with self.installing:
@@ -178,6 +185,15 @@ class Environments:
 def node_target() -> str:
     """The kind of node that this one is, as locks name it."""
     return f"{sys.version_info[0]}.{sys.version_info[1]}-{os.uname().machine}-{libc()}"
+
+
+async def _no_room() -> None:
+    return None
+
+
+def _free_bytes(path: Path) -> int:
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
 
 
 def _read(path: Path) -> Lock:

@@ -26,18 +26,21 @@ DRAFT = ".draft-"
 """How the names of folders begin that are not whole yet."""
 
 
+def folder(state_dir: Path) -> Path:
+    """Where this release's runtime is, or would be."""
+    return state_dir / "runtime" / f"{version('fogline')}-{_content()}"
+
+
 def lay_out(state_dir: Path) -> Path:
     """The folder with this release's runtime; made when it is not there. Raises OSError."""
-    source = Path(spec.__file__).parent
-    files = sorted(source.rglob("*.py"))
-    home = state_dir / "runtime"
-    target = home / f"{version('fogline')}-{_content(source, files)}"
+    target = folder(state_dir)
     if target.is_dir():
         return target
+    source, home = _source(), target.parent
     home.mkdir(mode=0o700, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=home))
     try:
-        for file in files:
+        for file in _files():
             copy = draft / "fogline" / "runtimes" / file.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
@@ -60,14 +63,30 @@ def point(environment: Path, runtime: Path) -> None:
         write_durably(pth, line)
 
 
+def pointed(environment: Path) -> Path:
+    """What starts in this environment reads this runtime; an empty path when there is no such environment."""
+    try:
+        return Path((site_packages(environment) / PTH).read_text().strip())
+    except FileNotFoundError:
+        return Path()
+
+
 def site_packages(environment: Path) -> Path:
     """Where the packages of an environment of this Python lie."""
     return environment / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
 
 
-def _content(source: Path, files: list[Path]) -> str:
+def _source() -> Path:
+    return Path(spec.__file__).parent
+
+
+def _files() -> list[Path]:
+    return sorted(_source().rglob("*.py"))
+
+
+def _content() -> str:
     total = hashlib.sha256()
-    for file in files:
+    for file in _files():
         data = file.read_bytes()
-        total.update(f"{file.relative_to(source)}\0{len(data)}\0".encode() + data)
+        total.update(f"{file.relative_to(_source())}\0{len(data)}\0".encode() + data)
     return total.hexdigest()[:8]
