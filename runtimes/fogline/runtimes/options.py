@@ -174,7 +174,20 @@ BATCH_SIZE = 256
 
 FRAMEWORKS: Mapping[str, tuple[Option, ...] | None] = {
     "code": (
-        Option("path", "string", "Folder of the code, relative to the document.", "./preparation", required=True),
+        Option(
+            "path",
+            "string",
+            "Folder of the code, relative to the document, or a git repository: a path, https, ssh or USER@HOST:PATH.",
+            "./preparation",
+            required=True,
+        ),
+        Option("ref", "string", "Branch, tag or commit of the repository; its own default when absent.", "main"),
+        Option(
+            "commit",
+            "string",
+            "The commit that is taken, whatever ref says by now; submit fills it in.",
+            "3f2c1b9a0d4e5f60718293a4b5c6d7e8f9012345",
+        ),
         Option("entrypoint", "string", "File in the folder.", "main.py", default="main.py"),
         Option("function", "string", "Function or class in that file.", "handler", default="handler"),
     ),

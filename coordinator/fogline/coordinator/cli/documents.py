@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fogline.coordinator.artifacts.repository import pinned
 from fogline.coordinator.artifacts.resolve import Resolved, resolve
 from fogline.coordinator.artifacts.sharing import incompatible
 from fogline.coordinator.cli import output
@@ -76,7 +77,11 @@ def look(
         return None, problems
     resolved = resolve(loaded)
     problems = [*problems, *resolved.problems]
-    return (None if errors(problems) else Ready(loaded, loaded.document, resolved, problems)), problems
+    if errors(problems):
+        return None, problems
+    loaded = pinned(loaded, resolved.commits)
+    assert loaded.document is not None  # naming a commit spoils no document
+    return Ready(loaded, loaded.document, resolved, problems), problems
 
 
 def read(files: Sequence[Path], settings: Sequence[str] | None = None, *, here: bool = False) -> Ready:

@@ -19,7 +19,7 @@ from fogline.runtimes.spec import BatchSpec, EndpointSpec, HealthSpec, OnErrorSp
 LANE = "a"
 """Always `a` until two versions live side by side."""
 
-_NOT_FOR_THE_STAGE = {"path", "input_format", "serializer"}
+_NOT_FOR_THE_STAGE = {"path", "ref", "commit", "input_format", "serializer"}
 
 
 @dataclass(frozen=True)
