@@ -68,14 +68,12 @@ def is_address(path: str) -> bool:
 
 def git_address(text: str) -> GitAddress:
     """The repository that a code stage's path names. Raises Unfit for every form that is not allowed."""
-    scheme = _SCHEME.match(text)
+    scheme, kind = _SCHEME.match(text), text.partition(":")[0].lower()
     # git knows addresses of the form HELPER::ANYTHING, and one of these helpers runs any command.
-    if "::" in text.partition("/")[0].partition("[")[0] or (scheme and scheme[1].lower() not in {"https", "ssh"}):
-        kind = scheme[1].lower() if scheme else text.partition(":")[0]
-        hint = _OTHERS.get(kind, _ALLOWED)
-        if kind.startswith("git+"):
-            hint = f"leave out 'git+'; {_ALLOWED}"
-        raise Unfit(f"code is not fetched from {quoted(kind + ':')} addresses", hint)
+    is_helper = "::" in text.partition("/")[0].partition("[")[0]
+    if is_helper or (kind not in {"https", "ssh"} if scheme else kind in {"https", "ssh", *_OTHERS}):
+        hint = f"leave out 'git+'; {_ALLOWED}" if kind.startswith("git+") else _OTHERS.get(kind, _ALLOWED)
+        raise Unfit(f"code is not fetched from {quoted(text[: len(kind) + (3 if scheme else 1)])} addresses", hint)
     if scheme:
         text = scheme[1].lower() + text[scheme.end(1) :]
     match = (_URL if scheme else _SCP).fullmatch(text)
