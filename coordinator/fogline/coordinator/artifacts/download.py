@@ -100,6 +100,7 @@ def _receive(answer: http.client.HTTPResponse, address: ModelAddress, part: Path
         for block in _blocks(answer):
             file.write(block)
             if file.tell() > SIZE_LIMIT_BYTES:
+                part.unlink()
                 raise _refusal(address, f"is larger than {SIZE_LIMIT_BYTES / 2**30:g} GiB")
 
 
