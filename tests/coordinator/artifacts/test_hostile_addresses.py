@@ -11,7 +11,7 @@ import pytest
 from fogline.coordinator.artifacts.git import check_out
 from fogline.coordinator.artifacts.resolve import resolve
 from fogline.coordinator.padl.addresses import GitAddress, Unfit, git_address, is_address
-from fogline.coordinator.padl.parse import load
+from fogline.coordinator.padl.parse import load, without_passwords
 from fogline.coordinator.padl.verdict import judge
 from fogline.wire.terms import FoglineError
 from support.padl_files import a_document, with_value, written
@@ -203,3 +203,17 @@ def test_what_a_repository_brings_with_it_is_never_run(canary: Path, tmp_path: P
         with pytest.raises(FoglineError):
             check_out(GitAddress(f"ext::touch% {canary}", "https"))
     assert not canary.exists()
+
+
+def test_a_password_does_not_leave_this_machine() -> None:
+    path = "https://ada:s3cr%40t@forge.test/x.git"
+    raw = {
+        "pipeline": {"a": {"props": {"path": path}}, "b": {"model": path + "#sha256=1"}, "c": {"props": {"path": 1}}}
+    }
+    assert without_passwords(raw) == {
+        "pipeline": {
+            "a": {"props": {"path": "https://ada@forge.test/x.git"}},
+            "b": {"model": "https://ada@forge.test/x.git#sha256=1"},
+            "c": {"props": {"path": 1}},
+        }
+    }

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from fogline.coordinator.cli import daemon, data, deployments, documents, history, letters, logs, nodes
+from fogline.coordinator.cli import daemon, data, deployments, documents, history, letters, logs, nodes, starter
 from fogline.coordinator.cli.output import say
 from fogline.wire.errors import exit_code
 from fogline.wire.terms import FoglineError
@@ -46,6 +46,7 @@ app = typer.Typer(
 
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Documents, without any daemon": {
+        "new": starter.new,
         "validate": documents.validate,
         "test": documents.trial,
         "run": daemon.run,

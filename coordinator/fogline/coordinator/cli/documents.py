@@ -25,6 +25,7 @@ from fogline.coordinator.cli.options import (
     SetOption,
 )
 from fogline.coordinator.cli.trial import run_trial
+from fogline.coordinator.padl.addresses import without_password
 from fogline.coordinator.padl.available import unavailable
 from fogline.coordinator.padl.files import anchored
 from fogline.coordinator.padl.model import Document
@@ -95,6 +96,9 @@ def read(files: Sequence[Path], settings: Sequence[str] | None = None, *, here: 
         raise typer.Exit(INVALID)
     if here:
         ready.loaded.raw["deploy-mode"] = "local"
+    for stage, commit in ready.resolved.commits.items():
+        address = without_password(ready.document.pipeline[stage].props["path"])
+        output.say(f"{stage}: code of {address} at commit {commit[:12]}")
     return ready
 
 
