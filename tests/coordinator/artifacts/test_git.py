@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fogline.coordinator.artifacts import git_process
+from fogline.coordinator.artifacts import git_process, repository
 from fogline.coordinator.artifacts.bundle import bundle_folder
-from fogline.coordinator.artifacts.git import check_out
+from fogline.coordinator.artifacts.git import Checkout, check_out
+from fogline.coordinator.artifacts.git_tree import parsed, write_out
 from fogline.coordinator.artifacts.resolve import Resolved, resolve
 from fogline.coordinator.padl.addresses import GitAddress
 from fogline.coordinator.padl.parse import load
@@ -175,16 +177,16 @@ def test_links_are_refused_and_submodules_and_lfs_are_told(plant: Repository) ->
     plant.commit({"weights.bin": pointer})
     found = resolved(plant)
     assert [(each.severity, each.message.partition(",")[0]) for each in found.problems] == [
-        ("warning", "libs/shared is a submodule"),
-        ("warning", "weights.bin is in Git LFS"),
+        ("warning", "'libs/shared' is a submodule"),
+        ("warning", "'weights.bin' is in Git LFS"),
     ]
     assert set(found.artifacts) == {"scale"}
-    assert "is in the submodule libs/shared of" in said(plant, entrypoint="libs/shared/code.py")
+    assert "is in the submodule 'libs/shared' of" in said(plant, entrypoint="libs/shared/code.py")
     plant.commit({"main.py": "from shared import X\ndef handler(data): return X\n"})
-    assert "main.py imports the submodule libs/shared" in said(plant)
+    assert "main.py imports the submodule 'libs/shared'" in said(plant)
     (plant.folder / "link.py").symlink_to("/etc/passwd")
     plant.commit()
-    assert "link.py in the repository is a symbolic link" in said(plant)
+    assert "'link.py' in the repository is a symbolic link" in said(plant)
 
 
 def test_what_takes_too_long_is_ended_with_all_its_children(
@@ -195,7 +197,7 @@ def test_what_takes_too_long_is_ended_with_all_its_children(
     slow.chmod(0o755)
     monkeypatch.setenv("GIT_SSH_COMMAND", str(slow))
     monkeypatch.setattr(git_process, "FETCH_S", 1.0)
-    with pytest.raises(FoglineError, match=r"x\.invalid:a\.git did not finish within 1 s"):
+    with pytest.raises(FoglineError, match="git did not finish within 1 s"):
         check_out(GitAddress("x.invalid:a.git", "ssh"))
     running = Path("/proc", (tmp_path / "pid").read_text().strip(), "cmdline")
     wait_until(lambda: not running.exists() or not running.read_bytes(), "the child is gone, or nobody's yet to reap")
@@ -209,3 +211,81 @@ def test_the_place_where_git_was_called_from_means_nothing(plant: Repository, mo
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.hooksPath")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", "/nowhere")
     assert check_out(local(plant)).commit == expected
+
+
+def test_what_the_users_environment_configures_counts(plant: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a build server passes on who it is."""
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{plant.bare.parent}/.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "/elsewhere/")
+    assert check_out(GitAddress("/elsewhere/plant.git", "file")).commit == plant.git("rev-parse", "HEAD")
+
+
+def test_stages_that_name_the_same_are_asked_for_once(plant: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    props = {"path": str(plant.bare), "ref": "main"}
+    stages = {name: {"type": "code", "props": props, "queues": {"input": name, "output": name}} for name in "ab"}
+    loaded = load([written(plant.folder.parent, {"version": "1.0", "id": "p", "pipeline": stages, "queues": {}})])
+    asked = list[str]()
+
+    def counted(address: GitAddress, ref: str, commit: str) -> Checkout:
+        asked.append(ref)
+        return check_out(address, ref, commit)
+
+    monkeypatch.setattr(repository, "check_out", counted)
+    found = resolve(loaded)
+    assert found.commits == dict.fromkeys("ab", plant.git("rev-parse", "HEAD"))
+    assert asked == ["main"]
+
+
+def test_a_shallow_clone_is_a_repository_too(plant: Repository) -> None:
+    plant.commit({"main.py": HANDLER.format(number=2)})
+    plant.git("clone", "--quiet", "--depth", "1", f"file://{plant.bare}", str(plant.folder.parent / "shallow"))
+    found = resolved(plant, path="shallow", ref="main")
+    assert found.commits == {"scale": plant.git("rev-parse", "HEAD")}
+
+
+def test_branches_of_any_alphabet(plant: Repository) -> None:
+    plant.git("branch", "größe/ö")
+    plant.commit({}, "größe/ö")
+    assert resolved(plant, ref="größe/ö").commits == {"scale": plant.git("rev-parse", "größe/ö")}
+    assert "did you mean 'größe/ö'" in said(plant, ref="größe/o")
+
+
+def test_a_few_objects_that_stand_for_a_billion_files_are_refused(plant: Repository) -> None:
+    """Ten levels of ten times the same folder."""
+    plant.git("checkout", "--quiet", "-b", "bomb")
+    kind, name = "100644 blob", plant.git("hash-object", "-w", "main.py")
+    for _ in range(10):
+        listing = plant.folder.parent / "listing"
+        listing.write_text("".join(f"{kind} {name}\tentry-{number}\n" for number in range(10)))
+        with listing.open() as given:
+            made = subprocess.run(["git", "mktree"], cwd=plant.folder, stdin=given, capture_output=True, check=True)
+        kind, name = "040000 tree", made.stdout.decode().strip()
+    bomb = plant.git("commit-tree", "-m", "bomb", name)
+    plant.git("push", "--quiet", "origin", f"{bomb}:refs/heads/bomb")
+    assert "the repository holds more than the code of a stage" in said(plant, ref="bomb")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/x", "a//x", "./x", "..", "\x1b[2J/.."])
+def test_a_tree_that_leads_out_of_its_folder_is_refused(name: str) -> None:
+    with pytest.raises(FoglineError, match="which leads out of it") as caught:
+        parsed(f"100644 blob {'1' * 40}       4\t{name}\0".encode())
+    assert caught.value.sentence.isprintable()
+
+
+def test_a_tree_that_holds_a_name_twice_is_refused_and_git_folders_are_left_out(tmp_path: Path) -> None:
+    row = f"100644 blob {'1' * 40}       4\t"
+    tree = parsed(f"{row}a\0{row}a\0{row}.git/config\0{row}b/.git/hooks/x\0".encode())
+    assert [file.name for file in tree.files] == ["a", "a"]
+    with pytest.raises(FileExistsError):
+        write_out(tmp_path / "out", tree, b"1 blob 4\nfour\n1 blob 4\nfour\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_limits_are_judged_before_anything_is_written() -> None:
+    large = f"100644 blob {'1' * 40} {65 * 2**20}\tmodel.bin\0"
+    with pytest.raises(FoglineError, match=r"larger than 64 MiB at 'model\.bin'"):
+        parsed(large.encode())
+    many = "".join(f"100644 blob {'1' * 40} 1\t{number}\0" for number in range(10_001))
+    with pytest.raises(FoglineError, match="more than 10000 files"):
+        parsed(many.encode())

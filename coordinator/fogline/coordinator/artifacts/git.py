@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from fogline.coordinator.artifacts.bundle import ENTRY_LIMIT
 from fogline.coordinator.artifacts.cache import alone_in, cache_folder
 from fogline.coordinator.artifacts.git_process import GitFailure, git
 from fogline.coordinator.artifacts.git_tree import Tree, is_whole, parsed, pointers, write_out
@@ -21,6 +22,8 @@ from fogline.wire.terms import ErrorKind, FoglineError
 
 _FULL_NAME = re.compile(r"[0-9a-f]{40}")
 _SHORT_NAME = re.compile(r"[0-9a-f]{7,40}")
+_ROW_BYTES = 512
+"""For the name of a file and what there is to say of it, on the average."""
 _ALL = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 _HEAD = "refs/fogline/head"
 """Where the mirror keeps what the repository itself names as its default."""
@@ -49,7 +52,7 @@ def check_out(address: GitAddress, ref: str = "", commit: str = "") -> Checkout:
     with alone_in(cache):
         mirror = _Mirror(address, cache / "mirror.git")
         found = mirror.find(ref, commit)
-        tree = parsed(mirror.ask("ls-tree", "-r", "-z", "--long", "--full-tree", found))
+        tree = parsed(mirror.list_files(found))
         folder = cache / "trees" / found
         # Code that ran here, as `coord test` does, may have left something among its files.
         if not is_whole(folder, tree):
@@ -86,6 +89,11 @@ class _Mirror:
         )
         raise FoglineError(ErrorKind.NOT_FOUND, sentence)
 
+    def list_files(self, commit: str) -> bytes:
+        """What `git ls-tree` says of everything in a commit."""
+        argv = ("ls-tree", "-r", "-z", "--long", "--full-tree", commit)
+        return git(self._folder, argv, limit_bytes=ENTRY_LIMIT * _ROW_BYTES)
+
     def contents(self, tree: Tree) -> bytes:
         """What `git cat-file --batch` says of the files of a tree, one after the other."""
         asked = "".join(f"{each.blob}\n" for each in tree.files)
@@ -114,5 +122,13 @@ class _Mirror:
             return ""
 
     def _fetch(self, *refs: str) -> None:
-        options = ("--quiet", "--prune", "--force", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head")
+        options = (
+            "--quiet",
+            "--prune",
+            "--force",
+            "--no-tags",
+            "--update-shallow",
+            "--no-recurse-submodules",
+            "--no-write-fetch-head",
+        )
         git(self._folder, ("fetch", *options, "--", self._address.url, *refs), address=self._address)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fogline.coordinator.artifacts.bundle import ENTRY_LIMIT, SIZE_LIMIT_BYTES, left_out
+from fogline.coordinator.padl.problems import quoted
 from fogline.wire.terms import ErrorKind, FoglineError
 
 _FILE, _PROGRAM, _LINK, _SUBMODULE = "100644", "100755", "120000", "160000"
@@ -47,9 +48,11 @@ def parsed(listing: bytes) -> Tree:
         if any(map(left_out, parts)):
             continue
         if any(part in {"", ".", ".."} for part in parts):
-            raise _refusal(f"the repository holds a file named {name!r}, which leads out of it")
+            raise _refusal(f"the repository holds a file named {quoted(name)}, which leads out of it")
         if mode == _LINK:
-            raise _refusal(f"{name} in the repository is a symbolic link, which may lead out of it: commit the file")
+            raise _refusal(
+                f"{quoted(name)} in the repository is a symbolic link, which may lead out of it: commit the file"
+            )
         if mode == _SUBMODULE:
             submodules.append(name)
             continue
@@ -57,7 +60,9 @@ def parsed(listing: bytes) -> Tree:
         room_bytes -= int(size)
         if room_bytes < 0:
             limit = SIZE_LIMIT_BYTES // 1024**2
-            raise _refusal(f"the repository's files are larger than {limit} MiB at {name}: keep data and models apart")
+            raise _refusal(
+                f"the repository's files are larger than {limit} MiB at {quoted(name)}: keep data and models apart"
+            )
         if len(files) > ENTRY_LIMIT:
             raise _refusal(f"the repository holds more than {ENTRY_LIMIT} files: give the stage's code one of its own")
     return Tree(tuple(files), tuple(submodules))

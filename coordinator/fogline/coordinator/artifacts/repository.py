@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -29,13 +29,11 @@ class Origin:
     @property
     def left_behind(self) -> list[str]:
         """What the repository refers to and does not hold, in sentences."""
+        submodule = "is a submodule, which is not fetched: its folder is missing"
         lfs = "is in Git LFS, which is not fetched: the stage gets the reference to it, not the file"
         return [
-            *(
-                f"{each} is a submodule, which is not fetched: its folder is missing"
-                for each in self.checkout.submodules
-            ),
-            *(f"{each} {lfs}" for each in self.checkout.pointers),
+            *(f"{quoted(each)} {submodule}" for each in self.checkout.submodules),
+            *(f"{quoted(each)} {lfs}" for each in self.checkout.pointers),
         ]
 
     def without(self, entrypoint: PurePosixPath) -> str:
@@ -43,14 +41,19 @@ class Origin:
         submodules = self.checkout.submodules
         for each in submodules:
             if entrypoint.is_relative_to(each):
-                return f"{entrypoint} is in the submodule {each} of {self.url}, and submodules are not fetched"
+                return f"{entrypoint} is in the submodule {quoted(each)} of {self.url}, and submodules are not fetched"
         file = self.checkout.folder / entrypoint
         if file.is_file():
             used = [each for each in submodules if PurePosixPath(each).name in _imported(file)]
             reason = "commit the code itself, or name the other repository in a stage of its own"
-            return f"{entrypoint} imports the submodule {used[0]}, which is not fetched: {reason}" if used else ""
+            return (
+                f"{entrypoint} imports the submodule {quoted(used[0])}, which is not fetched: {reason}" if used else ""
+            )
         folder = file.parent if file.parent.is_dir() else self.checkout.folder
-        names, commit = [each.name for each in folder.iterdir()], self.checkout.commit[:_SHOWN_DIGITS]
+        names, commit = (
+            [each.name for each in folder.iterdir() if each.name.isprintable()],
+            self.checkout.commit[:_SHOWN_DIGITS],
+        )
         missing = f"commit {commit} of {self.url} has no file {entrypoint}{near_miss(file.name, names)}"
         return f"{missing}; it has {listed(names) or 'none'}"
 
@@ -74,10 +77,16 @@ def repository_of(stage: Stage, path: Path) -> GitAddress | None:
     return None
 
 
-def from_repository(address: GitAddress, stage: Stage) -> Origin:
-    """The code of the stage at its commit, or at what its `ref` names by now. Raises FoglineError."""
+def from_repository(address: GitAddress, stage: Stage, known: MutableMapping[tuple[str, str, str], Origin]) -> Origin:
+    """The code of the stage at its commit, or at what its `ref` names by now. Raises FoglineError.
+
+    What is `known` is not asked for again: a branch may move while a document is read.
+    """
     ref, commit = (str(stage.props.get(key) or "") for key in ("ref", "commit"))
-    return Origin(address.url, check_out(address, ref, commit))
+    wanted = (address.url, ref, commit)
+    if wanted not in known:
+        known[wanted] = Origin(address.url, check_out(address, ref, commit))
+    return known[wanted]
 
 
 def pinned(loaded: Loaded, commits: Mapping[str, str]) -> Loaded:

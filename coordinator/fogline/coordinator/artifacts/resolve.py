@@ -32,6 +32,8 @@ class Resolved:
     """Stage -> absolute path of its folder or file, whether it is there or not; of what was fetched, in the cache."""
     commits: dict[str, str] = field(default_factory=dict)
     """Stage whose code is from git -> the commit it was taken at."""
+    origins: dict[tuple[str, str, str], Origin] = field(default_factory=dict, repr=False, compare=False)
+    """Address, ref and commit -> what was found there: stages that name the same get the same."""
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -100,7 +102,7 @@ def _code(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
         return _folder(wanted, resolved)
     if wanted.missing == "warning":
         return []
-    origin = from_repository(address, wanted.stage)
+    origin = from_repository(address, wanted.stage, resolved.origins)
     found = origin.checkout
     resolved.paths[wanted.name], resolved.commits[wanted.name] = found.folder, found.commit
     wanted = replace(wanted, path=found.folder, origin=origin)
