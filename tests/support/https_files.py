@@ -34,6 +34,8 @@ class FileServer(ThreadingHTTPServer):
         """Bytes after which the next answers break off."""
         self.ranges = True
         """Whether it can begin in the middle."""
+        self.logins: list[str] = []
+        """What was shown with every request; empty: nothing."""
         self.asked: list[tuple[str, str]] = []
         """Path and Range of every request that got a file."""
 
@@ -46,6 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
+        self.server.logins.append(self.headers.get("Authorization", ""))
         login = "Basic " + base64.b64encode(self.server.login.encode()).decode()
         for begin, target in self.server.moved.items():
             if path.startswith(begin):

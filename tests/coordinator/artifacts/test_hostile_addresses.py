@@ -139,12 +139,12 @@ def test_it_is_refused_before_anything_is_started(form: str, canary: Path, tmp_p
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 @pytest.mark.parametrize("form", HOSTILE, ids=range(len(HOSTILE)))
-def test_git_itself_is_kept_from_what_the_parser_would_let_through(form: str, canary: Path) -> None:
+def test_git_itself_is_kept_from_what_the_parser_would_let_through(form: str, canary: Path, tmp_path: Path) -> None:
     """The second line: were the parser wrong, git still gets an operand and one allowed transport."""
     address = form.replace("CANARY", str(canary))
     with pytest.raises(FoglineError):
         check_out(GitAddress(address, "file"))
-    assert not canary.exists()
+    assert {each.name for each in tmp_path.iterdir()} == {"trap", "cache"}  # not even canary:x
 
 
 @pytest.mark.parametrize(("form", "expected"), SOUND.items(), ids=range(len(SOUND)))

@@ -178,15 +178,13 @@ def _sentence(complaint: str, command: str, address: GitAddress | None) -> str:
     for pattern, meaning in _COMPLAINTS:
         for line in lines:
             if re.search(pattern, line):
-                return meaning.format(url=address.url, line=_clean(line, address))
+                return meaning.format(url=address.url, line=_clean(line))
     said = [line for line in lines if not line.lower().startswith("warning:")]
-    return f"{address.url} cannot be fetched: {_clean(said[0], address) if said else 'git says nothing'}"
+    return f"{address.url} cannot be fetched: {_clean(said[0]) if said else 'git says nothing'}"
 
 
-def _clean(line: str, address: GitAddress) -> str:
-    """One line of git's, without its prefix, the address (which the sentence names) and any password."""
-    for secret in {address.password, unquote(address.password)} - {""}:
-        line = line.replace(secret, "***")
+def _clean(line: str) -> str:
+    """One line of git's, without its prefix and the address, which the sentence names."""
     line = re.sub(r"^(fatal|error|ssh|remote): ", "", line)
     line = re.sub(r"^unable to access '[^']*': ", "", line)
     return "".join(each for each in line if each.isprintable())[:300]
