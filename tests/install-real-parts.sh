@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the real parts that the tests talk to: mosquitto through apt-get, Apache Kafka through Maven into
-# build/kafka (FOGLINE_KAFKA names another folder of its jars), ip for the network that is cut, TensorFlow through PyPI into
-# build/tensorflow (FOGLINE_TENSORFLOW names another folder). Called by `make test`.
+# build/kafka (FOGLINE_KAFKA names another folder of its jars), ip for the network that is cut, git and an ssh server
+# for code that is fetched, TensorFlow through PyPI into build/tensorflow (FOGLINE_TENSORFLOW names another folder).
+# Called by `make test`.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -10,7 +11,8 @@ jars=${FOGLINE_KAFKA:-$root/build/kafka}
 missing=()
 command -v mosquitto >/dev/null || missing+=(mosquitto)
 command -v ip >/dev/null || missing+=(iproute2)
-command -v ip >/dev/null || missing+=(iproute2)
+command -v git >/dev/null || missing+=(git)
+command -v sshd >/dev/null || missing+=(openssh-server)
 command -v java >/dev/null || missing+=(default-jre-headless)
 if ! compgen -G "$jars/kafka_*.jar" >/dev/null; then
     command -v mvn >/dev/null || missing+=(maven)

@@ -26,7 +26,7 @@ def test_coord_shows_its_commands_under_headings(arguments: tuple[str, ...], cod
     lines = text.splitlines()
     documents, records = lines.index("Documents, without any daemon:"), lines.index("Records:")
     named = [line.split()[0] for line in lines[documents:] if line.startswith("  ")]
-    assert named[:2] == ["validate", "test"]
+    assert named[:2] == ["new", "validate"]
     assert lines[records + 1].split()[:2] == ["send", "Put"]
     assert len(named) == len(set(named)) > 15
 

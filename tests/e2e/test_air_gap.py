@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.broker, pytest.mark.network, pytest.m
 
 MODELS = {"sklearn": "joblib", "onnx": "onnx", "tflite": "tflite"}
 """Stage, which is also its framework -> the kit of its model."""
-RECORDS = [{"n": n, "x": [n, n + 1]} for n in range(50)]
+RECORDS: list[dict[str, Any]] = [{"n": n, "x": [n, n + 1]} for n in range(50)]
 REMOTE = "1.1.1.1"
 """Somewhere else."""
 

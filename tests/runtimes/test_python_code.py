@@ -131,6 +131,115 @@ def test_dataclasses_and_an_entry_point_in_a_subfolder_work(tmp_path: Path) -> N
     assert framework.process([1]) == [[5]]
 
 
+def package(folder: Path, entrypoint: str, files: dict[str, str], name: str = "s") -> PythonCode:
+    for path, source in files.items():
+        write_code((folder / path).parent, source, Path(path).name)
+    framework = PythonCode(code_stage(name, folder, "in", entrypoint=entrypoint), folder)
+    framework.load()
+    return framework
+
+
+DETECTOR = {
+    "detector/__init__.py": "from .model import LIMIT\ndef handler(data): return ['init', data > LIMIT]",
+    "detector/model.py": "from .deep.table import LIMIT",
+    "detector/deep/__init__.py": "",
+    "detector/deep/table.py": "LIMIT = 3",
+    "detector/deep/main.py": "from .table import LIMIT\nfrom ..model import LIMIT as SAME\n"
+    "from detector.deep import table\ndef handler(data): return [LIMIT, SAME, table.LIMIT, __name__]",
+}
+
+
+def test_relative_imports_work_in_a_package_and_the_entry_point_has_a_name_of_its_own(tmp_path: Path) -> None:
+    first = package(tmp_path, "detector/__init__.py", DETECTOR, "a")
+    second = package(tmp_path, "detector/deep/main.py", DETECTOR, "b")
+    third = package(tmp_path, "detector/deep/main.py", DETECTOR, "c")
+    assert first.process([5]) == [[["init", True]]]
+    assert second.process([5]) == [[[3, 3, 3, "detector.deep.fogline_stage_b"]]]
+    assert third.process([5]) == [[[3, 3, 3, "detector.deep.fogline_stage_c"]]]
+
+
+def test_a_package_may_lie_below_a_plain_folder(tmp_path: Path) -> None:
+    files = {f"src/{name}": source for name, source in DETECTOR.items()}
+    assert package(tmp_path, "src/detector/deep/main.py", files).process([1])[0] == [
+        [3, 3, 3, "detector.deep.fogline_stage_s"]
+    ]
+
+
+def package_reason(folder: Path, entrypoint: str, files: dict[str, str]) -> str:
+    with pytest.raises(StageUnusable) as caught:
+        package(folder, entrypoint, files)
+    return caught.value.reason
+
+
+def test_imports_inside_the_folder_that_fail_are_told(tmp_path: Path) -> None:
+    init = {"one/__init__.py": ""}
+    assert package_reason(tmp_path / "1", "one/main.py", init | {"one/main.py": "from .absent import x"}) == (
+        "one/main.py:1 failed at import: ModuleNotFoundError: No module named 'one.absent'"
+    )
+    assert package_reason(tmp_path / "2", "two/__init__.py", {"two/__init__.py": "from .absent import x"}) == (
+        "two/__init__.py:1 failed at import: ModuleNotFoundError: No module named '.absent'"
+    )
+    assert package_reason(tmp_path / "3", "main.py", {"main.py": "from .absent import x"}).endswith(
+        "no known parent package; import it by its plain name, or put both files into a folder with an __init__.py"
+    )
+    broken = {"four/__init__.py": "raise ValueError('broken')", "four/main.py": ""}
+    assert package_reason(tmp_path / "4", "four/main.py", broken) == (
+        "four/__init__.py:1 failed at import: ValueError: broken"
+    )
+    taken = package_reason(tmp_path / "5", "json/main.py", {"json/__init__.py": "", "json/main.py": ""})
+    assert taken.startswith("its package json has the name of another, ")
+    assert taken.endswith("json/__init__.py: rename the folder")
+    assert package_reason(tmp_path / "6", "main.py", {"main.py": "import not_there.inner"}).endswith(
+        "; add not_there to requirements.txt"
+    )
+
+
+def test_leaving_and_falling_without_end_at_import_are_told_at_the_users_line(tmp_path: Path) -> None:
+    assert reason(tmp_path / "1", "import sys\nsys.exit(3)") == "main.py:2 failed at import: SystemExit: 3"
+    assert reason(tmp_path / "2", "import sys\nsys.exit()") == "main.py:2 failed at import: SystemExit"
+    deep = reason(tmp_path / "3", "def down(n):\n    return down(n + 1)\ndown(0)")
+    assert deep.startswith("main.py:2 failed at import: RecursionError: maximum recursion depth exceeded")
+    below = tmp_path / "4"
+    write_code(below, "\n\n{}['x']", "beside_that_fails.py")
+    assert reason(below, "import beside_that_fails") == "beside_that_fails.py:3 failed at import: KeyError: 'x'"
+
+
+def test_a_class_may_filter_and_make_many_and_is_never_made_again(tmp_path: Path) -> None:
+    stage = loaded(
+        tmp_path,
+        """
+MADE = []
+class Every:
+    def __init__(self, nth=2): self.nth, self.seen = nth, 0; MADE.append(self)
+    def __call__(self, data):
+        self.seen += 1
+        if self.seen % self.nth == 0:
+            yield [self.seen, len(MADE)]
+            yield None
+            yield data
+""",
+        function="Every",
+    )
+    assert stage.process([7, 8]) + stage.process([9, 10]) == [[], [[2, 1], 8], [], [[4, 1], 10]]
+
+
+def test_handler_batch_gets_the_arguments_too_and_a_failing_place_fails_alone(tmp_path: Path) -> None:
+    stage = loaded(
+        tmp_path,
+        """
+def handler(data, by): raise AssertionError
+def handler_batch(records, by):
+    def failing(): yield 1 / 0
+    return tuple(failing() if each == 0 else each * by for each in records)
+""",
+        args={"by": 3},
+    )
+    first, second, third = stage.process([1, 0, 2])
+    assert (first, third) == ([3], [6])
+    assert isinstance(second, Failed)
+    assert isinstance(second.error, ZeroDivisionError)
+
+
 def test_what_cannot_be_loaded_is_told_in_one_sentence(tmp_path: Path) -> None:
     assert reason(tmp_path / "1", "def other(data): pass") == "main.py has no function 'handler'; it has other"
     assert reason(tmp_path / "2", "x = 1\nraise ValueError('broken')") == (

@@ -165,7 +165,20 @@ _TENSORS = (
 
 _FRAMEWORKS: Mapping[str, tuple[Option, ...]] = {
     "code": (
-        Option("path", "string", "Folder of the code, relative to the document.", "./preparation", required=True),
+        Option(
+            "path",
+            "string",
+            "Folder of the code, relative to the document, or a git repository: a path, https, ssh or USER@HOST:PATH.",
+            "./preparation",
+            required=True,
+        ),
+        Option("ref", "string", "Branch, tag or commit of the repository; its own default when absent.", "main"),
+        Option(
+            "commit",
+            "string",
+            "The commit that is taken, whatever ref says by now; submit fills it in.",
+            "3f2c1b9a0d4e5f60718293a4b5c6d7e8f9012345",
+        ),
         Option("entrypoint", "string", "File in the folder.", "main.py", default="main.py"),
         Option("function", "string", "Function or class in that file.", "handler", default="handler"),
     ),
@@ -224,31 +237,6 @@ _FRAMEWORKS: Mapping[str, tuple[Option, ...]] = {
 }
 FRAMEWORKS = Table("frameworks", _FRAMEWORKS, lambda plugin: plugin.options)
 """Framework -> its options."""
-
-RUNTIME_REQUIREMENTS = ("orjson>=3.9",)
-"""Packages of every segment's environment, as PEP 508 lines. The floors are wide, so that a user's own pins fit."""
-
-FRAMEWORK_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
-    "onnx": ("onnxruntime>=1.18", "numpy>=1.26"),
-    "sklearn": ("scikit-learn>=1.4", "joblib>=1.3", "numpy>=1.26"),
-}
-"""Framework -> packages of an environment in which it runs; one that is not here needs none."""
-
-CONNECTOR_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
-    "kafka": (
-        "confluent-kafka>=2.4; platform_machine == 'x86_64' or platform_machine == 'aarch64' "
-        "or platform_machine == 'arm64'",
-        "kafka-python>=3.0,<4",  # also where the other is there: readers are ended by it
-    ),
-    "websocket": ("websockets>=12",),
-}
-"""Connector -> packages of an environment in which it runs; one that is not here needs none."""
-
-CLIENT_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {
-    "paho": ("paho-mqtt>=2.0,<3",),
-    "python": ("kafka-python>=3.0,<4",),
-}
-"""A queue's option `client` -> the packages it needs, instead of what its connector needs otherwise."""
 
 FRAMEWORK_ALIASES: Mapping[str, str] = {"scikit-learn": "sklearn", "keras": "tensorflow"}
 

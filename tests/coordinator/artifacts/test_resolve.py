@@ -123,7 +123,7 @@ def test_a_folder_that_cannot_be_bundled_is_told_at_its_path(site: Path) -> None
 
 
 def test_what_others_judge_is_left_alone(site: Path) -> None:
-    for path in ("git@forge:a/b.git", "https://forge/a", "", 5, ["a"], {"secret": "x"}):
+    for path in ("", 5, ["a"], {"secret": "x"}):
         found = resolved(site, (SCALE + "/path", path))
         assert found.problems == []
         assert set(found.paths) == {"judge", "alarm"}

@@ -108,7 +108,13 @@ def test_the_shorter_deadline_of_two_holds(tmp_path: Path) -> None:
 REFUSED: list[tuple[str, Any, str, str, str]] = [
     ("pipeline/judge/model", "judge.pfa", "", "nothing says what kind of model 'judge.pfa' is", '"framework": one of'),
     ("pipeline/judge/model", "models:/judge/1", "", "nothing says what kind of model", "framework"),
-    ("pipeline/judge/model", "https://x/a.onnx", "", "fetching from 'https:' addresses is not available yet", "file"),
+    (
+        "pipeline/judge/model",
+        "https://x/a.onnx",
+        "",
+        "the address must end in #sha256=",
+        "curl -L https://x/a.onnx | sha256sum",
+    ),
     ("pipeline/judge/model", "", "", "nothing says what kind of model '' is", ""),
     ("pipeline/judge/contraints", {}, "", "'contraints' is not a key of a stage; did you mean 'constraints'?", "known"),
     ("pipeline/judge/props", {"path": "b.onnx"}, "/path", "'path' is not what 'model' says", "keep one"),

@@ -59,6 +59,11 @@ def _bundle(path: Path, out: IO[bytes], content: _Content) -> None:
         raise _refusal(f"{problem.filename or path} cannot be read: {problem.strerror or problem}") from problem
 
 
+def left_out(name: str) -> bool:
+    """Whether a file or folder of this name is no part of the code."""
+    return name in _SKIPPED or name.endswith(".pyc")
+
+
 def _members(root: Path, content: _Content) -> list[tuple[str, Path]]:
     """Name inside the bundle and place on disk of every member, sorted by name: folders before their files."""
     found: list[tuple[str, Path]] = []
@@ -79,7 +84,7 @@ def _walk(root: Path) -> Iterator[Path]:
     while folders:
         with os.scandir(folders.pop()) as entries:
             for entry in entries:
-                if entry.name in _SKIPPED or entry.name.endswith(".pyc"):
+                if left_out(entry.name):
                     continue
                 yield Path(entry.path)
                 if entry.is_dir(follow_symlinks=False):

@@ -12,14 +12,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from fogline.coordinator.artifacts.bundle import bundle_folder, bundle_model
+from fogline.coordinator.artifacts.download import download
 from fogline.coordinator.artifacts.entrypoint import entrypoint_problem
 from fogline.coordinator.artifacts.mlflow import is_mlflow, read_model
 from fogline.coordinator.artifacts.pickles import sklearn_version
+from fogline.coordinator.artifacts.repository import Origin, from_repository, repository_of
 from fogline.coordinator.artifacts.requirements import read_requirements
+from fogline.coordinator.padl.addresses import model_address
 from fogline.coordinator.padl.available import is_remote
 from fogline.coordinator.padl.model import CODE, Stage
 from fogline.coordinator.padl.parse import Loaded
-from fogline.coordinator.padl.problems import Problem, Severity, error, pointer_to, quoted
+from fogline.coordinator.padl.problems import Problem, Severity, error, pointer_to, quoted, warning
 from fogline.runtimes.options import FOLDERS, FRAMEWORKS, completed, defaults
 from fogline.wire.terms import FoglineError
 
@@ -35,9 +38,13 @@ class Resolved:
     blobs: dict[str, bytes | Path] = field(default_factory=dict)
     """Digest -> the bundle's bytes, or the model file that holds them."""
     paths: dict[str, Path] = field(default_factory=dict)
-    """Stage -> absolute path of its folder or file, whether it is there or not."""
+    """Stage -> absolute path of its folder or file, whether it is there or not; of what was fetched, in the cache."""
     requirements: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Stage -> packages it asks for itself, as PEP 508 lines; not what its framework and queues need."""
+    commits: dict[str, str] = field(default_factory=dict)
+    """Stage whose code is from git -> the commit it was taken at."""
+    origins: dict[tuple[str, str, str], Origin] = field(default_factory=dict, repr=False, compare=False)
+    """Address, ref and commit -> what was found there: stages that name the same get the same."""
     problems: list[Problem] = field(default_factory=list)
 
     def scratch(self) -> Path:
@@ -55,6 +62,7 @@ class _Wanted:
     stage: Stage
     path: Path
     missing: Severity
+    origin: Origin | None = None
 
     @property
     def place(self) -> str:
@@ -79,20 +87,20 @@ class _Wanted:
 
 
 def resolve(loaded: Loaded, missing: Severity = "error") -> Resolved:
-    """Read what the stages' `props.path` name; relative paths start at the file that set them.
+    """Read or fetch what the stages' `props.path` name; relative paths start at the file that set them.
 
-    `missing` is the severity of files and folders that are not there. Stages whose path is absent, remote or
-    not a string are left to `check` and `unavailable`. Never raises for what a user can get wrong.
+    `missing` is the severity of files and folders that are not there; where that is a warning, nothing is fetched
+    either. Stages whose path is absent, not to be fetched or not a string are left to `check` and `unavailable`.
+    Never raises for what a user can get wrong.
     """
     resolved = Resolved()
     stages = loaded.document.pipeline if loaded.document is not None else {}
     for name, stage in stages.items():
         place = pointer_to("pipeline", name) + stage.written(pointer_to("props", "path"))
         given = stage.props.get("path")
-        if not isinstance(given, str) or not given or "\0" in given or is_remote(given):
+        if not isinstance(given, str) or not given or "\0" in given:
             continue
         path = Path(os.path.normpath(loaded.folder_of(place) / given))
-        resolved.paths[name] = path
         wanted = _Wanted(name, stage, path, missing)
         try:
             problems = _code(wanted, resolved) if stage.type == CODE else _model(wanted, resolved)
@@ -105,6 +113,20 @@ def resolve(loaded: Loaded, missing: Severity = "error") -> Resolved:
 
 
 def _code(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
+    address = repository_of(wanted.stage, wanted.path)
+    if address is None:
+        resolved.paths[wanted.name] = wanted.path
+        return _folder(wanted, resolved)
+    if wanted.missing == "warning":
+        return []
+    origin = from_repository(address, wanted.stage, resolved.origins)
+    found = origin.checkout
+    resolved.paths[wanted.name], resolved.commits[wanted.name] = found.folder, found.commit
+    wanted = replace(wanted, path=found.folder, origin=origin)
+    return [*(warning(wanted.place, each) for each in origin.left_behind), *_folder(wanted, resolved)]
+
+
+def _folder(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
     if not wanted.path.exists():
         return [wanted.absent(wanted.place, f"there is no folder {wanted.path}", "it holds the stage's code")]
     if not wanted.path.is_dir():
@@ -131,6 +153,8 @@ def _entrypoint(wanted: _Wanted) -> list[Problem]:
     if inside.is_absolute() or ".." in inside.parts or "\0" in entrypoint:
         return [error(place, f"entrypoint {quoted(entrypoint)} leads out of the folder", "name a file inside it")]
     file = wanted.path / inside
+    if wanted.origin is not None and (reason := wanted.origin.without(inside)):
+        return [error(place, reason, f"{wanted.entrypoint_key} starts at the top of the repository")]
     if not file.exists():
         return [wanted.absent(place, f"there is no file {file}", f"{wanted.entrypoint_key} names the Python file")]
     if not file.is_file():
@@ -142,6 +166,12 @@ def _entrypoint(wanted: _Wanted) -> list[Problem]:
 def _model(wanted: _Wanted, resolved: Resolved) -> list[Problem]:
     serializer = completed(wanted.stage.framework, wanted.stage.props).get("serializer")
     folder = isinstance(serializer, str) and serializer in FOLDERS
+    given = str(wanted.stage.props["path"])
+    if is_remote(given):
+        if wanted.missing == "warning" or not given.lower().startswith("https:"):
+            return []
+        wanted = replace(wanted, path=download(model_address(given)))
+    resolved.paths[wanted.name] = wanted.path
     if not wanted.path.exists():
         hint = "relative paths start at the folder of the document"
         return [wanted.absent(wanted.place, f"there is no model {'folder' if folder else 'file'} {wanted.path}", hint)]

@@ -32,8 +32,11 @@ def incompatible(document: Document, paths: Mapping[str, Path]) -> dict[tuple[st
 
 
 def _modules(folder: Path, entrypoint: str) -> set[str]:
-    if not folder.is_dir():
-        return set()
-    files = {path.stem for path in folder.glob("*.py") if path.name != entrypoint}
-    packages = {path.name for path in folder.iterdir() if path.is_dir() and any(path.glob("*.py"))}
-    return files | packages
+    """Names that can be imported from the folder, and from that of the entry point, which is one to start from too."""
+    entry = folder / entrypoint
+    names = set[str]()
+    for place in {folder, entry.parent}:
+        if place.is_dir():
+            files = {path.stem for path in place.glob("*.py") if path != entry}
+            names |= files | {path.name for path in place.iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    return names - {"__init__"}

@@ -21,6 +21,7 @@ from fogline.coordinator.cli import (
     nodes,
     planning,
     plugins,
+    starter,
 )
 from fogline.coordinator.cli.output import say
 from fogline.wire.errors import exit_code
@@ -57,6 +58,7 @@ app = typer.Typer(
 
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Documents, without any daemon": {
+        "new": starter.new,
         "validate": documents.validate,
         "test": documents.trial,
         "run": daemon.run,

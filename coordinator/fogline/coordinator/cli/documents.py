@@ -15,12 +15,14 @@ import typer
 from fogline.coordinator.artifacts.beside import unmet
 from fogline.coordinator.artifacts.environment import interpreter
 from fogline.coordinator.artifacts.mlflow import completed
+from fogline.coordinator.artifacts.repository import pinned
 from fogline.coordinator.artifacts.resolve import Resolved, resolve
 from fogline.coordinator.artifacts.sharing import incompatible
 from fogline.coordinator.cli import output
 from fogline.coordinator.cli.options import FilesArgument, OutputOption, SetOption, UpgradeOption
 from fogline.coordinator.cli.trial import run_trial
 from fogline.coordinator.core.needs import Need, needs_without_queues
+from fogline.coordinator.padl.addresses import without_password
 from fogline.coordinator.padl.available import unavailable
 from fogline.coordinator.padl.files import anchored
 from fogline.coordinator.padl.model import Document
@@ -73,7 +75,11 @@ def look(
         return None, problems
     resolved = resolve(loaded)
     problems = [*problems, *resolved.problems]
-    return (None if errors(problems) else Ready(loaded, loaded.document, resolved, problems)), problems
+    if errors(problems):
+        return None, problems
+    loaded = pinned(loaded, resolved.commits)
+    assert loaded.document is not None  # naming a commit spoils no document
+    return Ready(loaded, loaded.document, resolved, problems), problems
 
 
 def read(files: Sequence[Path], settings: Sequence[str] | None = None, *, here: bool = False) -> Ready:
@@ -87,6 +93,9 @@ def read(files: Sequence[Path], settings: Sequence[str] | None = None, *, here: 
         raise typer.Exit(INVALID)
     if here:
         ready.loaded.raw["deploy-mode"] = "local"
+    for stage, commit in ready.resolved.commits.items():
+        address = without_password(ready.document.pipeline[stage].props["path"])
+        output.say(f"{stage}: code of {address} at commit {commit[:12]}")
     return ready
 
 

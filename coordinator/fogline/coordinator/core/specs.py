@@ -28,7 +28,7 @@ from fogline.runtimes.spec import BatchSpec, EndpointSpec, HealthSpec, OnErrorSp
 LANE = "a"
 """Always `a` until two versions live side by side."""
 
-_NOT_FOR_THE_STAGE = {"path", "input_format"}
+_NOT_FOR_THE_STAGE = {"path", "ref", "commit", "input_format"}
 
 
 @dataclass(frozen=True)

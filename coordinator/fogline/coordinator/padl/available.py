@@ -27,7 +27,7 @@ def unavailable(document: Document) -> list[Problem]:
 
 
 def is_remote(path: str) -> bool:
-    """True for addresses that are fetched (git, https, a model registry) instead of read from this machine."""
+    """True for addresses of models that are fetched (https, a model registry) instead of read from this machine."""
     return _REMOTE.match(path) is not None
 
 
@@ -81,10 +81,11 @@ def _on_failure(place: str, stage: Stage) -> Iterator[Problem]:
 def _framework(place: str, stage: Stage) -> Iterator[Problem]:
     yield from _options(FRAMEWORKS.get(stage.framework, ()), stage.props, place + "/props", f"{stage.framework} option")
     path = stage.props.get("path")
-    if isinstance(path, str) and (match := _REMOTE.match(path)):
+    if stage.type != CODE and isinstance(path, str) and (match := _REMOTE.match(path)):
         kind = f"{match[1] or match[2]}:" if match[1] or match[2] else "git@"
-        hint = "give a folder on this machine" if stage.type == CODE else "give a file on this machine"
-        yield _not_yet(place + "/props/path", f"fetching from {kind!r} addresses", hint)
+        if kind.lower() not in {"http:", "https:"}:
+            hint = "give a file on this machine, or https://…#sha256=…"
+            yield _not_yet(place + "/props/path", f"fetching from {kind!r} addresses", hint)
 
 
 def _queue(name: str, queue: Queue) -> Iterator[Problem]:

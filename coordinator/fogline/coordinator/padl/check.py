@@ -7,6 +7,7 @@ from collections.abc import Iterator, Set
 from typing import Any
 
 from fogline.coordinator.padl import older
+from fogline.coordinator.padl.addresses import address_problems
 from fogline.coordinator.padl.files import file_problems
 from fogline.coordinator.padl.links import copies, ends, link_problems
 from fogline.coordinator.padl.listening import listening_problems
@@ -70,6 +71,7 @@ def _stage(name: str, stage: Stage) -> Iterator[Problem]:
             yield error(place + pointer_to("environment", variable), message, "letters, digits and '_'")
     yield from _clashes(place, stage)
     yield from _framework(place, stage)
+    yield from address_problems(place, stage)
     for key in stage.constraints.node:
         if key not in NODE_FACTS and (suggestion := near_miss(key, NODE_FACTS)):
             message = f"{quoted(key)} is taken as a label of one's own{suggestion}"

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from fogline.coordinator.padl.addresses import without_password
 from fogline.coordinator.padl.json_text import fit, read_json
 from fogline.coordinator.padl.model import Document
 from fogline.coordinator.padl.problems import Problem, error, listed, near_miss, pointer_to, quoted
@@ -95,13 +96,20 @@ def parse(raw: Mapping[str, Any]) -> tuple[Document | None, list[Problem]]:
 
 
 def without_passwords(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """A deep copy of plain document data that may leave this machine: no `infra.*.sshConfig.pass`."""
+    """A deep copy of plain document data that may leave this machine: no `infra.*.sshConfig.pass`, no
+    password in the address of code or a model."""
     clean = copy.deepcopy(dict(raw))
     machines = clean.get("infra")
     for machine in machines.values() if isinstance(machines, dict) else ():
         access = machine.get("sshConfig") if isinstance(machine, dict) else None
         if isinstance(access, dict):
             access.pop("pass", None)
+    stages = clean.get("pipeline")
+    for stage in stages.values() if isinstance(stages, dict) else ():
+        props = stage.get("props") if isinstance(stage, dict) else None
+        for holder, key in ((stage, "model"), (props, "path")):
+            if isinstance(holder, dict) and isinstance(holder.get(key), str):
+                holder[key] = without_password(holder[key])
     return clean
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import sys
@@ -13,7 +14,7 @@ from types import GeneratorType, ModuleType
 from typing import Any
 
 from fogline.runtimes import options
-from fogline.runtimes.errors import BadMessage
+from fogline.runtimes.errors import BadMessage, StageUnusable
 from fogline.runtimes.frameworks.base import Failed, Framework, Result
 from fogline.runtimes.traces import sentence, user_place, user_trace
 
@@ -70,24 +71,38 @@ class PythonCode(Framework):
             return Failed(error)
 
     def _import(self, folder: Path, file: Path) -> ModuleType:
-        """Load the entry point under a name of its own, so that two stages may both have a main.py."""
-        for place in {str(folder), str(file.parent)} - set(sys.path):
-            sys.path.insert(0, place)
-        name = f"fogline_stage_{self.stage.name.replace('-', '_')}"
+        """Load the entry point under a name of its own, so that two stages may both have a main.py.
+
+        Where it lies in a package it is a module of that package all the same: its relative imports lead to its
+        neighbours.
+        """
+        package, top = _package_of(file, folder)
+        for place in map(str, (file.parent, top, folder)):
+            if place not in sys.path:
+                sys.path.insert(0, place)
+        name = ".".join((*package, f"fogline_stage_{self.stage.name.replace('-', '_')}"))
         spec = importlib.util.spec_from_file_location(name, file)
         if spec is None or spec.loader is None:
             raise self.unusable(f"{file.name} is not a Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
+            if package:
+                self._check_own(importlib.import_module(".".join(package)), top)
             spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:
+            if isinstance(error, StageUnusable):
+                raise
             place = user_place(error, folder) or file.name
-            hint = ""
-            if isinstance(error, ModuleNotFoundError):
-                hint = f"; add {error.name} to requirements.txt"
-            raise self.unusable(f"{place} failed at import: {sentence(error)}{hint}", user_trace(error)) from error
+            words = sentence(error).replace(f"{name}.", ".") + _hint(error, name)
+            raise self.unusable(f"{place} failed at import: {words}", user_trace(error)) from error
         return module
+
+    def _check_own(self, package: ModuleType, top: Path) -> None:
+        """That a name which is taken by the package of an entry point leads into the code folder."""
+        if not str(package.__file__).startswith(str(top)):
+            reason = f"its package {package.__name__} has the name of another, {package.__file__}: rename the folder"
+            raise self.unusable(reason)
 
     def _callable(self, module: ModuleType, name: str, arguments: dict[str, Any]) -> Callable[..., Any]:
         file = Path(str(module.__file__)).name
@@ -116,6 +131,27 @@ class PythonCode(Framework):
         except ValueError:
             return partial(found, **arguments)  # a builtin without a signature
         return partial(found, **arguments) if arguments else found
+
+
+def _package_of(file: Path, folder: Path) -> tuple[list[str], Path]:
+    """Names of the packages around an entry point, outermost first, and the folder that the first lies in."""
+    names, here = list[str](), file.parent
+    if file.name == "__init__.py":
+        here = here.parent  # it is its own package, under its own name
+    while here != folder and folder in here.parents and (here / "__init__.py").is_file():
+        names.insert(0, here.name)
+        here = here.parent
+    return names, here
+
+
+def _hint(error: BaseException, name: str) -> str:
+    """What to do about an import that failed in the module `name`; empty where nobody can tell."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        wanted = error.name.partition(".")[0]
+        return "" if wanted == name.partition(".")[0] else f"; add {wanted} to requirements.txt"
+    if isinstance(error, ImportError) and "relative import" in str(error):
+        return "; import it by its plain name, or put both files into a folder with an __init__.py"
+    return ""
 
 
 def _records(value: Any) -> list[Any]:
