@@ -38,7 +38,7 @@ _SSH_OPTIONS = "-oBatchMode=yes -oConnectTimeout=20"
 _COMPLAINTS: tuple[tuple[str, str], ...] = (
     (
         r"Could not resolve host|Name or service not known|Connection refused|Connection timed out|No route to host"
-        r"|Failed to connect|Couldn't connect|Network is unreachable|Connection reset",
+        r"|Failed to connect|Couldn't connect|Could not connect|Network is unreachable|Connection reset",
         "{url} cannot be reached: {line}",
     ),
     (r"Host key verification failed", "the host key of {url} is not known here: connect once with ssh and confirm it"),
