@@ -213,6 +213,29 @@ def test_the_place_where_git_was_called_from_means_nothing(plant: Repository, mo
     assert check_out(local(plant)).commit == expected
 
 
+@pytest.mark.parametrize("lost", ["objects", "refs", "HEAD", ""])
+def test_a_copy_of_which_something_is_lost_is_made_again(plant: Repository, cache: Path, lost: str) -> None:
+    before = resolved(plant)
+    (mirror,) = cache.rglob("mirror.git")
+    damaged = mirror / lost
+    if damaged.is_dir():
+        shutil.rmtree(damaged)
+    else:
+        damaged.write_text("?")
+    assert resolved(plant).artifacts == before.artifacts
+
+
+def test_a_copy_that_cannot_be_read_is_named(plant: Repository, cache: Path) -> None:
+    resolved(plant)
+    commit = plant.git("rev-parse", "HEAD")
+    (mirror,) = cache.rglob("mirror.git")
+    tree = plant.git("rev-parse", "HEAD^{tree}")
+    shutil.rmtree(cache / mirror.parent / "trees")
+    (mirror / "objects" / tree[:2] / tree[2:]).unlink()
+    words = said(plant, commit=commit)
+    assert f"git ls-tree failed in {mirror}, which is a copy and may be removed: " in words
+
+
 def test_what_the_users_environment_configures_counts(plant: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a build server passes on who it is."""
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")

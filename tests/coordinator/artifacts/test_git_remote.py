@@ -126,6 +126,17 @@ def test_a_password_goes_to_the_server_and_nowhere_else(
     assert kept == []
 
 
+def test_the_users_credential_helper_is_asked(
+    plant: Repository, https: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    https.login = "ada:s3cr@t"
+    (tmp_path / "logins").write_text(f"https://ada:s3cr%40t@{https.host}\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    helper = f"store --file={tmp_path}/logins"
+    plant.git("config", "--file", str(tmp_path / "gitconfig"), "credential.helper", helper)
+    assert check_out(git_address(f"{https.url}/plant.git"), "main").commit == plant.git("rev-parse", "HEAD")
+
+
 def test_nobody_is_trusted_or_followed_elsewhere(
     plant: Repository, https: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -175,3 +175,16 @@ def test_a_model_in_an_overlay_starts_at_the_overlay(tmp_path: Path) -> None:
     base = written(tmp_path, TEXT, "plant.yaml")
     over = written(tmp_path / "site", "pipeline: {judge: {model: own.onnx}}", "site.yaml")
     assert resolve(load([base, over])).paths["judge"] == tmp_path / "site" / "own.onnx"
+
+
+@pytest.mark.parametrize(
+    ("stage", "model", "props"),
+    [
+        ("scale", "https://forge.test/plant/scale/main.py", {"path": "https://forge.test/plant/scale"}),
+        ("judge", "https://forge.test/a.onnx?v=3#sha256=" + "1" * 64, {}),
+    ],
+)
+def test_code_and_models_may_be_elsewhere(tmp_path: Path, stage: str, model: str, props: dict[str, Any]) -> None:
+    found = document(tmp_path, changed(f"pipeline/{stage}/model", model)).pipeline[stage]
+    assert found.framework == {"scale": "code", "judge": "onnx"}[stage]
+    assert found.props == ({"entrypoint": "main.py", **props} if props else {"path": model})

@@ -68,8 +68,8 @@ def _fetch(address: ModelAddress, part: Path) -> None:
             return
         except urllib.error.HTTPError as failure:
             with failure:
-                if failure.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and part.exists():
-                    part.unlink()
+                if failure.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and attempt < ATTEMPTS:
+                    part.unlink(missing_ok=True)
                     continue
                 raise _refusal(address, _status(failure.code, failure.reason)) from failure
         except urllib.error.URLError as failure:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +66,10 @@ class _Mirror:
 
     def __init__(self, address: GitAddress, folder: Path) -> None:
         self._address, self._folder = address, folder
-        if not (folder / "HEAD").exists():
+        try:
+            self.ask("rev-parse", "--is-bare-repository")
+        except GitFailure:  # there is none, or what is left of one
+            shutil.rmtree(folder, ignore_errors=True)
             self.ask("init", "--quiet", "--bare", "--template=", "--", str(folder))
 
     def ask(self, *argv: str) -> bytes:

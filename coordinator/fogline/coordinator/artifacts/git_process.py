@@ -38,7 +38,7 @@ _SSH_OPTIONS = "-oBatchMode=yes -oConnectTimeout=20"
 _COMPLAINTS: tuple[tuple[str, str], ...] = (
     (
         r"Could not resolve host|Name or service not known|Connection refused|Connection timed out|No route to host"
-        r"|Failed to connect|Couldn't connect|Network is unreachable|Connection reset",
+        r"|Failed to connect|Couldn't connect|Could not connect|Network is unreachable|Connection reset",
         "{url} cannot be reached: {line}",
     ),
     (r"Host key verification failed", "the host key of {url} is not known here: connect once with ssh and confirm it"),
@@ -104,7 +104,7 @@ def git(
         if process.returncode:
             complaint.seek(0)
             words = complaint.read(_COMPLAINT_BYTES).decode(errors="replace")
-            raise GitFailure(ErrorKind.FAILED, _sentence(words, argv[0], address))
+            raise GitFailure(ErrorKind.FAILED, _sentence(words, argv[0], address, repository))
     return output
 
 
@@ -170,11 +170,12 @@ def _login(address: GitAddress, kept: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _sentence(complaint: str, command: str, address: GitAddress | None) -> str:
+def _sentence(complaint: str, command: str, address: GitAddress | None, repository: Path) -> str:
     """What git's complaint means, for the person who wrote the document."""
     lines = [line.strip() for line in complaint.splitlines() if line.strip()]
     if address is None:
-        return f"git {command} failed: {lines[-1] if lines else 'it says nothing'}"
+        reason = _clean(lines[-1]) if lines else "it says nothing"
+        return f"git {command} failed in {repository}, which is a copy and may be removed: {reason}"
     for pattern, meaning in _COMPLAINTS:
         for line in lines:
             if re.search(pattern, line):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from fogline.coordinator.artifacts.git import Checkout, check_out
-from fogline.coordinator.padl.addresses import GitAddress, Unfit, git_address, is_address
+from fogline.coordinator.padl.addresses import GitAddress, git_address, is_address
 from fogline.coordinator.padl.model import Stage
 from fogline.coordinator.padl.parse import Loaded, parse
 from fogline.coordinator.padl.problems import listed, near_miss, quoted
@@ -61,14 +61,12 @@ class Origin:
 def repository_of(stage: Stage, path: Path) -> GitAddress | None:
     """The repository that a code stage's `props.path` names; None for a folder, which is taken as it is.
 
-    `path` is where it leads on this machine, were it one. Raises FoglineError for an address that is not allowed.
+    `path` is where it leads on this machine, were it one. Raises Unfit for an address that is not allowed, and
+    FoglineError for a folder without versions of which one is asked for.
     """
     given, version = str(stage.props["path"]), [key for key in ("ref", "commit") if stage.props.get(key)]
     if is_address(given):
-        try:
-            return git_address(given)
-        except Unfit as unfit:
-            raise FoglineError(ErrorKind.INVALID_DOCUMENT, f"{unfit.message}; {unfit.hint}") from unfit
+        return git_address(given)
     if _is_bare(path) or (version and _is_bare(path / ".git")) or (version and (path / ".git").is_file()):
         return GitAddress(str(path), "file")
     if version and path.is_dir():

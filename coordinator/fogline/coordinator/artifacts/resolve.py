@@ -18,7 +18,7 @@ from fogline.coordinator.artifacts.mlflow import is_mlflow, read_model
 from fogline.coordinator.artifacts.pickles import sklearn_version
 from fogline.coordinator.artifacts.repository import Origin, from_repository, repository_of
 from fogline.coordinator.artifacts.requirements import read_requirements
-from fogline.coordinator.padl.addresses import model_address
+from fogline.coordinator.padl.addresses import Unfit, model_address
 from fogline.coordinator.padl.available import is_remote
 from fogline.coordinator.padl.model import CODE, Stage
 from fogline.coordinator.padl.parse import Loaded
@@ -90,8 +90,8 @@ def resolve(loaded: Loaded, missing: Severity = "error") -> Resolved:
     """Read or fetch what the stages' `props.path` name; relative paths start at the file that set them.
 
     `missing` is the severity of files and folders that are not there; where that is a warning, nothing is fetched
-    either. Stages whose path is absent, not to be fetched or not a string are left to `check` and `unavailable`.
-    Never raises for what a user can get wrong.
+    either. Stages whose path is absent, not a string or no address that is allowed are left to `check` and
+    `unavailable`. Never raises for what a user can get wrong.
     """
     resolved = Resolved()
     stages = loaded.document.pipeline if loaded.document is not None else {}
@@ -104,6 +104,8 @@ def resolve(loaded: Loaded, missing: Severity = "error") -> Resolved:
         wanted = _Wanted(name, stage, path, missing)
         try:
             problems = _code(wanted, resolved) if stage.type == CODE else _model(wanted, resolved)
+        except Unfit:
+            problems = []  # `check` says why
         except FoglineError as refusal:
             problems = [error(place, refusal.sentence)]
         except OSError as failure:

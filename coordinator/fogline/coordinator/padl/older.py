@@ -97,7 +97,7 @@ def stage_of(stage: Mapping[str, Any]) -> dict[str, Any]:
     model, props = stage.get("model"), stage.get("props")
     if not isinstance(model, str):
         return {}
-    suffix = PurePosixPath(model.partition("#")[0]).suffix.lower()
+    suffix = PurePosixPath(re.split("[?#]", model, maxsplit=1)[0]).suffix.lower()
     is_code = stage.get("type") == "code" or (
         "type" not in stage and "framework" not in stage and suffix == _CODE_SUFFIX
     )
