@@ -20,10 +20,9 @@ _SEARCHED_BYTES = 1024**3
 
 # Between the two strings of an entry of a dictionary there may be that the first is kept, and that a frame begins.
 _KEPT = rb"(?:\x94|q.|r.{4}|\np\d+\n)?(?:\x95.{8})?"
+_TEXT = rb"[0-9][0-9A-Za-z.]{2,30}"
 _SAVED_BY = re.compile(
-    rb"_sklearn_version"
-    + _KEPT
-    + rb"(?:(?:\x8c(?P<short>.)|X(?P<long>.{4}))(?P<text>[0-9][0-9A-Za-z.]{2,30})|V(?P<line>[0-9][0-9A-Za-z.]{2,30})\n)",
+    rb"_sklearn_version%b(?:(?:\x8c(?P<short>.)|X(?P<long>.{4}))(?P<text>%b)|V(?P<line>%b)\n)" % (_KEPT, _TEXT, _TEXT),
     re.DOTALL,
 )
 _RELEASE = re.compile(r"\d+(\.\d+){1,3}((rc|post|\.post)\d+)?")
