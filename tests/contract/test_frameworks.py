@@ -17,6 +17,7 @@ from fogline.runtimes import registry
 from fogline.runtimes.codecs import encode_json
 from fogline.runtimes.errors import BadMessage, StageUnusable
 from fogline.runtimes.frameworks.base import Failed, Framework, Tensor
+from fogline.runtimes.frameworks.tensor_model import TensorModel
 from fogline.runtimes.spec import StageSpec
 from support import tensorflow_env
 from support.framework_kits import KITS, NEED_TENSORFLOW, Keras
@@ -165,6 +166,17 @@ def test_a_batch_answers_as_each_record_alone(framework: Framework) -> None:
     assert [number(answer(each)["y"]) for each in together] == pytest.approx(
         [number(answer(each)["y"]) for each in alone], rel=1e-5, abs=1e-6
     )
+
+
+@models
+def test_a_batch_is_one_call_where_the_model_allows_it(framework: Framework, name: str) -> None:
+    if not isinstance(framework, TensorModel):  # in a process of its own, or scikit-learn
+        return
+    calls, run = [], framework.run
+    framework.run = lambda feed: calls.append(feed) or run(feed)  # type: ignore[method-assign, func-returns-value]
+    framework.process([record(each) for each in range(200)])
+    framework.process([record(each) for each in range(100)])
+    assert len(calls) == (2 if KITS[name].batched else 300)
 
 
 @models

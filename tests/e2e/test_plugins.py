@@ -95,7 +95,7 @@ def test_what_cannot_be_used_is_told_and_harms_nothing_else(tmp_path: Path) -> N
     assert "warning at /pipeline/limit/framework: framework 'onnx' of the package first is not used" in said
     assert "Fogline has framework 'onnx' itself" in said
     said = validated(path, tmp_path, "both")
-    assert "'both' is offered by the packages first and second: uninstall one of them" in said
+    assert "error at /pipeline/limit/framework: framework 'both' is offered by the packages first and second" in said
     assert "'broken' of the package second cannot be loaded: ValueError: half written" in validated(
         path, tmp_path, "broken"
     )

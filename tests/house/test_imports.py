@@ -18,7 +18,17 @@ ROOT = Path(__file__).parents[2]
 LINTER = Path(sys.executable).parent / "lint-imports"
 
 BROKERS = {"amqtt", "confluent_kafka", "kafka", "paho", "websockets"}
-MODELS = {"joblib", "numpy", "onnx", "onnxruntime", "scipy", "sklearn", "tensorflow"}
+MODELS = {
+    "ai_edge_litert",
+    "joblib",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "scipy",
+    "sklearn",
+    "tensorflow",
+    "tflite_runtime",
+}
 CONTROL = {"docker", "pydantic", "rich", "sqlalchemy", "typer", "uvicorn", "yaml"}
 HEAVY = BROKERS | MODELS | CONTROL | {"psutil"}
 """What must never be in the agent's memory."""

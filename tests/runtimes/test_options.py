@@ -41,3 +41,8 @@ def test_a_client_is_one_of_its_connector_and_needs_no_more_than_its_extra() -> 
     }
     assert set(options.CLIENT_REQUIREMENTS) <= named
     assert set(options.CLIENT_REQUIREMENTS["python"]) <= set(EXTRAS["kafka"])
+
+
+def test_tensorflow_is_too_large_to_come_with_the_others() -> None:
+    assert [line for line in (*EXTRAS["all"], *EXTRAS["dev"]) if "tensorflow" in line] == []
+    assert "tflite" in EXTRAS["all"][0]

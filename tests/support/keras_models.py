@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-STEPS = 400
+STEPS = 250
 
 
 def main(folder: Path) -> None:

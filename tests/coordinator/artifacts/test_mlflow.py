@@ -191,6 +191,12 @@ def test_another_framework_or_serializer_is_an_error_that_names_both(tmp_path: P
     assert "serializer 'joblib' is not that of the MLflow model, 'pickle'" in problem.message
 
 
+def test_a_path_that_nobody_can_read_is_told_once(tmp_path: Path) -> None:
+    raw = with_value(a_document(), JUDGE + "/props", {"path": "x" * 5000})
+    (problem,) = judge(completed(load([written(tmp_path, raw)])))
+    assert "cannot be read: File name too long" in problem.message
+
+
 def test_the_older_form_names_the_folder_by_model(tmp_path: Path) -> None:
     sklearn_folder(tmp_path / "m")
     stage = {"model": "./m", "queues": {"input": "in"}}

@@ -97,14 +97,16 @@ def completed(loaded: Loaded) -> Loaded:
         if stage.type == CODE or not isinstance(given, str) or not given or "\0" in given:
             continue
         folder = Path(os.path.normpath(loaded.folder_of(pointer) / given))
-        if not is_mlflow(folder):
-            continue
         try:
+            if not is_mlflow(folder):
+                continue
             framework = _KERAS[1] if (flavor := _flavor(folder)[0]) in _KERAS else flavor
             raw["pipeline"][name].setdefault("framework", framework)
             problems += _fill(raw["pipeline"][name], stage, read_model(folder), place)
         except FoglineError as refusal:
             problems.append(error(pointer, refusal.sentence))
+        except OSError as failure:
+            problems.append(error(pointer, f"{failure.filename or folder} cannot be read: {failure.strerror}"))
     known = [*loaded.problems, *loaded.placed(problems)]
     return dataclasses.replace(loaded, document=parse(raw)[0], raw=raw, problems=known)
 
@@ -185,7 +187,7 @@ def _columns(signature: Any) -> tuple[str, ...]:
 def _requirements(folder: Path) -> tuple[str, ...]:
     file = folder / "requirements.txt"
     found = []
-    for number, line in enumerate(file.read_text().splitlines() if file.is_file() else (), 1):
+    for number, line in enumerate(file.read_text(errors="replace").splitlines() if file.is_file() else (), 1):
         text = line.partition(" #")[0].strip()
         if not text or text.startswith("#"):
             continue

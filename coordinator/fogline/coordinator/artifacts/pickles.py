@@ -20,8 +20,9 @@ _SEARCHED_BYTES = 1024**3
 
 # Between the two strings of an entry of a dictionary there may be that the first is kept, and that a frame begins.
 _KEPT = rb"(?:\x94|q.|r.{4}|\np\d+\n)?(?:\x95.{8})?"
+_TEXT = rb"[0-9][0-9A-Za-z.]{2,30}"
 _SAVED_BY = re.compile(
-    rb"_sklearn_version" + _KEPT + rb"(?:\x8c(?P<short>.)|X(?P<long>.{4})|V)(?P<text>[0-9][0-9A-Za-z.]{2,30})",
+    rb"_sklearn_version%b(?:(?:\x8c(?P<short>.)|X(?P<long>.{4}))(?P<text>%b)|V(?P<line>%b)\n)" % (_KEPT, _TEXT, _TEXT),
     re.DOTALL,
 )
 _RELEASE = re.compile(r"\d+(\.\d+){1,3}((rc|post|\.post)\d+)?")
@@ -55,9 +56,9 @@ def sklearn_version(path: Path) -> str:
 
 def _in(data: bytes) -> str:
     for match in _SAVED_BY.finditer(data):
-        length = match["short"] or match["long"]
-        text = match["text"][: int.from_bytes(length, "little")] if length else match["text"]
-        if _RELEASE.fullmatch(version := text.decode()):
+        length = int.from_bytes(match["short"] or match["long"] or b"", "little")
+        text = match["text"][:length] if length else match["line"] or b""
+        if len(text) >= length and _RELEASE.fullmatch(version := text.decode()):  # else a piece ends in it
             return version
     return ""
 

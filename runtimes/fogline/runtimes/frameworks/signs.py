@@ -47,9 +47,16 @@ def _kind(path: Path) -> _Kind:
     if head[4:8] == b"TFL3":
         return _TFLITE
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return _KERAS if "config.json" in archive.namelist() else _Kind("a zip archive")
+        return _KERAS if "config.json" in _members(path) else _Kind("a zip archive")
     # A protobuf has no signature. An ONNX model begins with its version, then its producer or its graph.
     if head[:1] == b"\x08" and head[2:3] in (b"\x12", b":"):
         return _ONNX
     return next((found for start, found in _BEGINNINGS.items() if head.startswith(start)), _NOTHING)
+
+
+def _members(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except zipfile.BadZipFile:
+        return []
