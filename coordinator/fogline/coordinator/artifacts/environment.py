@@ -58,7 +58,7 @@ def _make(folder: Path, lock: Lock, runtime: Path) -> None:
         offline = ("--offline", "--no-index", "--find-links", wheels, "--require-hashes")
         listed = making / "lock.txt"
         listed.write_text(lock.as_requirements())
-        _run("pip", "sync", "--quiet", "--compile-bytecode", "--python", python, *offline, str(listed))
+        _run("pip", "sync", "--quiet", "--python", python, *offline, str(listed))
         [packages] = making.glob("lib/python*/site-packages")
         (packages / "_fogline.pth").write_text(f"{runtime}\n")
         os.rename(making, folder)
