@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -36,6 +37,11 @@ def test_run_locks_what_is_not_installed_beside_coord(tmp_path: Path, monkeypatc
         )
         assert "resolving packages of a for 3." in said
         assert "uploading 2 of 2 wheels" in said
+        assert (tmp_path / "out.jsonl").read_text() == "2\n3\n"
+        shutil.rmtree(index)  # what was resolved once on this machine needs no index
+        (tmp_path / "out.jsonl").unlink()
+        code, said = run_document(tmp_path, "alpha")
+        assert (code, "resolving" in said) == (0, False), said
         assert (tmp_path / "out.jsonl").read_text() == "2\n3\n"
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -114,6 +116,30 @@ def test_an_index_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(FoglineError, match="no package index could be reached") as found:
         pins(needs("zeta"), EDGE)
     assert found.value.kind is ErrorKind.UNREACHABLE
+
+
+class _Refuses(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+def test_an_index_that_refuses_the_login_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, index: Path
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Refuses) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        place = f"127.0.0.1:{server.server_port}/simple"
+        monkeypatch.setenv("PIP_NO_INDEX", "0")
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://user:pa55word@{place}")
+        with pytest.raises(FoglineError, match="refuses this login") as found:
+            pins(needs("zeta"), EDGE)
+        server.shutdown()
+    assert f"http://{place} refuses this login (401 Unauthorized)" in found.value.sentence
+    assert "pa55word" not in found.value.sentence
 
 
 def test_uv_asks_where_pip_asks() -> None:

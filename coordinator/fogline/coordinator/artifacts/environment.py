@@ -14,12 +14,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fogline.coordinator.artifacts.lock import Lock, read_lock
-from fogline.coordinator.artifacts.pinning import pins
+from fogline.coordinator.artifacts.lock import Lock
+from fogline.coordinator.artifacts.locking import lock_for
 from fogline.coordinator.artifacts.programs import cache_folder, run_uv
-from fogline.coordinator.artifacts.targets import read_target, this_machine
-from fogline.coordinator.artifacts.wheels import download, path_of
-from fogline.coordinator.core.needs import Need, requirements_digest
+from fogline.coordinator.artifacts.targets import this_machine
+from fogline.coordinator.core.needs import Need
 from fogline.runtimes import spec
 from fogline.wire.terms import ErrorKind, FoglineError
 
@@ -29,27 +28,13 @@ def interpreter(needs: Sequence[Need], tell: Callable[[str], None], *, upgrade: 
 
     `upgrade`: choose versions anew. Raises FoglineError when they cannot be had.
     """
-    lock = _lock(needs, tell, upgrade=upgrade)
+    lock = lock_for(needs, this_machine(), tell, anew=upgrade)
     runtime = _runtime()
     folder = cache_folder("environments") / f"{lock.digest[:32]}-{runtime.name}"
     if not folder.exists():
         tell(f"making an environment of {len(lock.wheels)} packages in {folder}")
         _make(folder, lock, runtime)
     return folder / "bin" / "python"
-
-
-def _lock(needs: Sequence[Need], tell: Callable[[str], None], *, upgrade: bool) -> Lock:
-    """As it was resolved before on this machine, if its wheels are still in the cache."""
-    target = read_target(this_machine())
-    remembered = cache_folder("locks") / f"{requirements_digest(needs)}-{target.text}.json"
-    if remembered.exists() and not upgrade:
-        lock = read_lock(remembered.read_bytes())
-        if all(path_of(wheel).exists() for wheel in lock.wheels):
-            return lock
-    tell(f"resolving packages for this machine ({target}) ...")
-    lock = download(pins(needs, target), target, tell)
-    remembered.write_bytes(lock.to_bytes())
-    return lock
 
 
 def _runtime() -> Path:
@@ -73,7 +58,7 @@ def _make(folder: Path, lock: Lock, runtime: Path) -> None:
         offline = ("--offline", "--no-index", "--find-links", wheels, "--require-hashes")
         listed = making / "lock.txt"
         listed.write_text(lock.as_requirements())
-        _run("pip", "sync", "--quiet", "--compile-bytecode", "--python", python, *offline, str(listed))
+        _run("pip", "sync", "--quiet", "--python", python, *offline, str(listed))
         [packages] = making.glob("lib/python*/site-packages")
         (packages / "_fogline.pth").write_text(f"{runtime}\n")
         os.rename(making, folder)

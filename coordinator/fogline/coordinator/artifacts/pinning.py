@@ -14,6 +14,7 @@ from fogline.coordinator.core.needs import Need, lines_of
 from fogline.wire.terms import ErrorKind, FoglineError
 
 _UNREACHABLE = ("Failed to fetch", "error sending request", "the network was disabled", "Failed to download")
+_LOGIN = re.compile(r"An index(?: URL)? \((\S+)\) .*?(40[13] \w+)")
 _ABSENT = re.compile(r"(\S+) was not found in the (?:package registry|provided package locations)")
 _NO_WHEELS = ("no usable wheels", "no wheels with")
 _WHEELLESS = re.compile(r"(?:because|and) (\S+) has (?:no usable wheels|no wheels with)", re.IGNORECASE)
@@ -50,6 +51,9 @@ def refusal(said: str, needs: Sequence[Need], target: Target) -> FoglineError:
     text = " ".join(said.split())
     if any(sign in text for sign in _UNREACHABLE):
         return unreachable(said.strip().splitlines()[-1].replace("cause:", "").strip())
+    if found := _LOGIN.search(text):
+        sentence = f"the package index {found[1]} refuses this login ({found[2]}); give pip another"
+        return FoglineError(ErrorKind.UNREACHABLE, f"{sentence}: `pip config list` shows the one it has")
     if found := _ABSENT.search(text):
         about = _about(found[1], needs)
         sentence = f"there is no package {_name(found[1])} in the index{_asked(about)}: is it spelt right?"

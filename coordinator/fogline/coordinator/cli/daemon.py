@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fogline.coordinator.cli.options import DEFAULT_ADDRESS, FilesArgument, InsecureOption, SetOption
+from fogline.coordinator.cli.options import DEFAULT_ADDRESS, FilesArgument, InsecureOption, SetOption, UpgradeOption
 from fogline.coordinator.config import CoordinatorConfig
 from fogline.wire.version import PROTOCOL, release
 
@@ -50,18 +50,19 @@ def serve(  # noqa: PLR0913  # one for each option
     asyncio.run(serve_forever(config))
 
 
-def run(files: FilesArgument, settings: SetOption = None) -> None:
+def run(files: FilesArgument, settings: SetOption = None, upgrade: UpgradeOption = False) -> None:
     """Run a pipeline here, without any daemon.
 
     Until Ctrl-C or SIGTERM, or until the end of its input where that is files: then it shows what was counted, and
     ends with 5 if there were dead letters. Every machine it names is this one; a broker is started only where a queue
-    names this machine and nothing answers there.
+    names this machine and nothing answers there. Where it needs packages that are not installed beside coord, it
+    runs in environments of its own.
 
     Example: coord run pipeline.json
     """
     from fogline.coordinator.local.run import run_here
 
-    raise typer.Exit(run_here(files, settings))
+    raise typer.Exit(run_here(files, settings, upgrade=upgrade))
 
 
 def demo(

@@ -55,11 +55,17 @@ def submit(  # noqa: PLR0913  # one for each option
 
 
 def submit_ready(
-    stub: operator_grpc.OperatorCoordinatorStub, ready: Ready, *, detach: bool, upgrade: bool = False, output_: Output
+    stub: operator_grpc.OperatorCoordinatorStub,
+    ready: Ready,
+    *,
+    detach: bool = False,
+    upgrade: bool = False,
+    again: bool = False,
+    output_: Output,
 ) -> int:
-    """Plan, resolve, upload, submit, follow; returns the exit code."""
+    """Plan, resolve, upload, submit, follow; returns the exit code. `again`: as in `settle`."""
     show = show_plan if output_ is Output.TABLE else show_nothing
-    settled = settle(stub, ready, upgrade=upgrade, tell=teller(output_), show=show)
+    settled = settle(stub, ready, upgrade=upgrade, again=again, tell=teller(output_), show=show)
     reply, problems = settled.reply, settled.problems
     result: dict[str, Any] = {"id": reply.id, "revision": None, "state": "refused", "succeeded": False}
     result |= {"verdict": "the plan has errors", "plan": plan_json(reply, problems), "stages": []}

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from fogline.coordinator.artifacts.conflicts import quarrel
 from fogline.coordinator.artifacts.lock import Lock
+from fogline.coordinator.artifacts.locking import lock_for
 from fogline.coordinator.artifacts.pinning import Unresolvable, pins
 from fogline.coordinator.artifacts.targets import read_target
-from fogline.coordinator.artifacts.wheels import download, path_of
+from fogline.coordinator.artifacts.wheels import path_of
 from fogline.coordinator.cli.client import CALL_S
 from fogline.coordinator.cli.documents import Ready, errors
 from fogline.coordinator.cli.uploading import Blob, upload_missing
@@ -98,20 +99,27 @@ def ask_plan(stub: operator_grpc.OperatorCoordinatorStub, ready: Ready) -> tuple
 
 
 def settle(
-    stub: operator_grpc.OperatorCoordinatorStub, ready: Ready, *, upgrade: bool = False, tell: Tell, show: Show
+    stub: operator_grpc.OperatorCoordinatorStub,
+    ready: Ready,
+    *,
+    upgrade: bool = False,
+    again: bool = False,
+    tell: Tell,
+    show: Show,
 ) -> Settled:
     """Plan, and see to it that the coordinator has a lock, with its wheels, for each segment and kind of node.
 
     Stages whose packages cannot be had together are parted and the plan is made anew; each is shown, without the
-    problems that come up afterwards. `upgrade`: resolve although it was resolved before. Raises FoglineError when no
-    index can be reached.
+    problems that come up afterwards. `upgrade`: resolve although it was resolved before. `again`: else what this
+    machine resolved before will do. Raises FoglineError when no index can be reached.
     """
     while True:
         plan = _planned(stub, ready) if upgrade else _remembered(stub, ready)
         ready = plan.ready
         show(plan.reply, plan.problems)
         try:
-            fresh, refused = _resolved(ready, [wish for wish in plan.wishes if wish.key not in plan.known], tell)
+            unknown = [wish for wish in plan.wishes if wish.key not in plan.known]
+            fresh, refused = _resolved(ready, unknown, tell, anew=upgrade or not again)
         except _Apart as apart:
             tell(f"{apart.pair.first} and {apart.pair.second} cannot share an environment: planning again")
             ready = dataclasses.replace(ready, apart=(*ready.apart, apart.pair))
@@ -180,17 +188,17 @@ def _automatic(ready: Ready, reply: operator.PlanReply) -> dict[Link, Queue]:
     return automatic_queues(ready.document, cuts, Wiring())
 
 
-def _resolved(ready: Ready, wishes: Sequence[_Wish], tell: Tell) -> tuple[dict[_Key, Lock], list[Problem]]:
+def _resolved(
+    ready: Ready, wishes: Sequence[_Wish], tell: Tell, *, anew: bool
+) -> tuple[dict[_Key, Lock], list[Problem]]:
     """A lock for each wish, its wheels in the cache, or what is wrong. Raises _Apart when stages are to be parted."""
     fresh: dict[_Key, Lock] = {}
     refused: list[Problem] = []
     for wish in wishes:
         if wish.key in fresh:
             continue
-        tell(f"resolving packages of {wish.segment.name} for {wish.target} ...")
         try:
-            target = read_target(wish.target)
-            fresh[wish.key] = download(pins(wish.needs, target), target, tell)
+            fresh[wish.key] = lock_for(wish.needs, wish.target, tell, anew=anew, what=wish.segment.name)
         except Unresolvable as why:
             _part(ready, wish)
             refused.append(_problem(wish, why))

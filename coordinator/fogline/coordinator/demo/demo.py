@@ -87,7 +87,7 @@ def _watch(cluster: LocalCluster, example: Path, telemetry: Any, port: int, keep
     ready = read([example / "pipeline.json", _site(example, port)])
     id_ = ready.document.id
     with connect(cluster.address) as stub:
-        if code := submit_ready(stub, ready, detach=False, output_=Output.TABLE):
+        if code := submit_ready(stub, ready, output_=Output.TABLE):
             return code
         telemetry.publish(port, str(ready.document.queues["q1"].props["topic"]))
         code = _disturb(stub, id_, record)

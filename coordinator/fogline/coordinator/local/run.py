@@ -32,8 +32,11 @@ INTERRUPTED = 0
 """Ctrl-C is how a run ends."""
 
 
-def run_here(files: Sequence[Path], settings: Sequence[str] | None = None) -> int:
-    """Run the documents until interrupted, or until all input is at its end; returns the exit code."""
+def run_here(files: Sequence[Path], settings: Sequence[str] | None = None, *, upgrade: bool = False) -> int:
+    """Run the documents until interrupted, or until all input is at its end; returns the exit code.
+
+    `upgrade`: resolve packages anew instead of taking what this machine resolved before.
+    """
     ready = read(files, settings, here=True)
     if ready.document.deploy_mode != "local" or ready.document.infra:
         say("every machine of this document is this one")
@@ -44,15 +47,15 @@ def run_here(files: Sequence[Path], settings: Sequence[str] | None = None) -> in
             _start_brokers(cluster, ready.document)
             cluster.start_agent(NODE, "edge", STORE if apart_from_coord(needs) else OWN)
             cluster.wait_for_nodes(1)
-            return _until_finished(cluster, ready)
+            return _until_finished(cluster, ready, upgrade=upgrade)
     except Interrupted:
         return INTERRUPTED
 
 
-def _until_finished(cluster: LocalCluster, ready: Ready) -> int:
+def _until_finished(cluster: LocalCluster, ready: Ready, *, upgrade: bool) -> int:
     id_ = ready.document.id
     with connect(cluster.address) as stub:
-        code = submit_ready(stub, ready, detach=False, output_=Output.TABLE)
+        code = submit_ready(stub, ready, upgrade=upgrade, again=True, output_=Output.TABLE)
         if code:
             return code
         request = operator.StatusRequest(id=id_)
