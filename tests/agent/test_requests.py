@@ -7,17 +7,22 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from fogline.agent.core.desired import Assignment
 from fogline.agent.host.workspace import Workspace
+from fogline.agent.requests import Requests, _RequestStream
 from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.v1 import common_pb2 as common
 from fogline.wire.terms import CopyState, ErrorKind, Wanted
 from support.agent_builders import a_spec, a_wish, until
 from support.agent_coordinator import FakeCoordinator
 from support.agent_parts import Node, a_node, scene
+
+if TYPE_CHECKING:
+    from fogline.v1.agent_coordinator_pb2_grpc import AgentCoordinatorAsyncStub
 
 pytestmark = pytest.mark.e2e
 
@@ -42,6 +47,36 @@ def test_what_is_asked_of_a_node(tmp_path: Path) -> None:
             coordinator.ask(id="late", probe=agent.Probe())
             await until(coordinator.answered("late"), "opened again")
             assert coordinator.requests_opened == ["gateway-1"] * (opened + 1)
+
+    scene(life())
+
+
+def test_a_stream_that_is_asked_for_while_it_closes_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def life() -> None:
+        asked: list[str] = []
+        opens, closes = Requests.open, _RequestStream.close
+
+        def noted(self: Requests, stub: AgentCoordinatorAsyncStub) -> None:
+            asked.append("open")
+            opens(self, stub)
+
+        async def slowly(self: _RequestStream) -> None:
+            if asked == ["open"]:
+                coordinator.ask(id="2", probe=agent.Probe())
+                await until(lambda: len(asked) > 1, "it is asked for again")
+            await closes(self)
+
+        monkeypatch.setattr(Requests, "open", noted)
+        monkeypatch.setattr(_RequestStream, "close", slowly)
+        async with FakeCoordinator().serving() as coordinator, a_node(tmp_path, coordinator.address, idle_s=0.2):
+            await until(lambda: coordinator.hellos, "connected")
+            coordinator.ask(id="1", probe=agent.Probe())
+            await until(coordinator.answered("1"), "a probe is answered")
+            await until(coordinator.answered("2"), "so is the one that came while it closed")
+            await until(lambda: coordinator.requests_open == 0, "closed when idle")
+            assert len(coordinator.requests_opened) == 2
 
     scene(life())
 

@@ -73,6 +73,8 @@ class Requests:
         self._environments = environments
         self._idle_s = idle_s
         self._serving: asyncio.Task[None] | None = None
+        self._stream: _RequestStream | None = None
+        self._wanted_again = False
         self._bodies: dict[str, Callable[[_Asked], Replies]] = {
             "probe": self._probe,
             "logs": self._logs,
@@ -83,9 +85,11 @@ class Requests:
         }
 
     def open(self, stub: AgentCoordinatorAsyncStub) -> None:
-        """Open the stream over this stub, unless it is open."""
+        """Open the stream over this stub, unless it is open; one that is just being closed is opened again."""
         if self._serving is None or self._serving.done():
             self._serving = asyncio.create_task(self._serve(stub))
+        elif self._stream and self._stream.closing:
+            self._wanted_again = True
 
     async def close(self) -> None:
         """End the stream and everything that is being answered."""
@@ -94,8 +98,14 @@ class Requests:
             await asyncio.gather(self._serving, return_exceptions=True)
 
     async def _serve(self, stub: AgentCoordinatorAsyncStub) -> None:
+        self._wanted_again = True
+        while self._wanted_again:
+            self._wanted_again = False
+            await self._serve_once(stub)
+
+    async def _serve_once(self, stub: AgentCoordinatorAsyncStub) -> None:
         call = stub.Requests(metadata=((NODE_KEY, self._node),))
-        stream = _RequestStream(call, self._answer)
+        stream = self._stream = _RequestStream(call, self._answer)
         log.info("requests: stream opened")
         try:
             await stream.run(self._idle_s)
@@ -173,6 +183,8 @@ class _RequestStream:
         self._open: dict[str, _Asked] = {}
         self._outgoing: asyncio.Queue[agent.NodeReply] = asyncio.Queue(_REPLIES_HELD)
         self._heard_at_s = _now_s()
+        self.closing = False
+        """Nothing more is taken: whoever asks now needs another stream."""
 
     async def run(self, idle_s: float) -> None:
         """Serve until the coordinator ends the stream, or nothing was asked for `idle_s`."""
@@ -181,6 +193,7 @@ class _RequestStream:
             while not reading.done():
                 left_s = self._heard_at_s + idle_s - _now_s()
                 if left_s <= 0 and not self._open and self._outgoing.empty():
+                    self.closing = True
                     await self._call.done_writing()
                     await asyncio.wait({reading}, timeout=FAREWELL_S)
                     return
@@ -193,6 +206,7 @@ class _RequestStream:
 
     async def close(self) -> None:
         """End everything that is being answered."""
+        self.closing = True
         tasks = [asked.task for asked in self._open.values() if asked.task]
         for task in tasks:
             task.cancel()
@@ -202,6 +216,7 @@ class _RequestStream:
         while isinstance(request := await self._call.read(), agent.NodeRequest):
             self._heard_at_s = _now_s()
             self._take(request)
+        self.closing = True
 
     async def _write(self) -> None:
         """The only one to write: whoever is cancelled in the middle of a write takes the call with it."""

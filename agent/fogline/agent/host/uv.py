@@ -48,7 +48,7 @@ class Uv:
             install += ["--offline", "--no-index"]
             install += [word for folder in store for word in ("--find-links", str(folder))]
         if lock.wheels:
-            await self._run(environment, [*install, "--requirements", str(listed)], store)
+            await self._run(environment, [*install, "-r", str(listed)], store)
         listed.unlink()
 
     async def _run(self, folder: Path, arguments: list[str], store: Sequence[Path] | None) -> None:
