@@ -320,19 +320,24 @@ def test_a_recurrent_model_answers_alike_in_every_form(trained: Keras) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("form", ["sum.keras", "sum"])
-def test_an_artifact_has_no_ending_and_a_process_of_its_own(form: str, trained: Keras, tmp_path: Path) -> None:
-    made, digest = trained.folder / form, "d" * 64
-    _ = shutil.copytree(made, tmp_path / digest) if made.is_dir() else shutil.copyfile(made, tmp_path / digest)
-    options = {"input": "x", "serializer": "savedmodel" if made.is_dir() else "keras"}
-    stage = StageSpec("s", "tensorflow", ("in",), ("out",), artifact=digest, options=options, bundled=made.is_dir())
+@pytest.mark.parametrize("name", ["h5", "keras"])
+def test_an_artifact_has_no_ending(name: str, path: Path, keras: Keras) -> None:
+    stage = loaded(name, path.rename(path.with_name("d" * 64)), keras)
+    assert number(answer(stage.process([[1, 2]])[0])) == pytest.approx(3, abs=1e-3)
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(300)
+def test_a_saved_model_runs_in_a_stage_process(trained: Keras, tmp_path: Path) -> None:
+    digest = "d" * 64
+    shutil.copytree(trained.folder / "sum", tmp_path / digest)
+    options = {"input": "x", "serializer": "savedmodel"}
+    stage = StageSpec("s", "tensorflow", ("in",), ("out",), artifact=digest, options=options, bundled=True)
     (tmp_path / "spec.json").write_bytes(segment(stage).to_bytes())
     argv = [str(tensorflow_env.python()), "-m", "fogline.runtimes", "test", str(tmp_path / "spec.json")]
     argv += ["--artifacts", str(tmp_path)]
-    records = b'{"x": [1, 2]}\n{"x": [3, 4]}\n'
-    done = subprocess.run(
-        argv, env=tensorflow_env.environment(), input=records, capture_output=True, timeout=60, check=False
-    )
+    records, environment = b'{"x": [1, 2]}\n{"x": [3, 4]}\n', tensorflow_env.environment()
+    done = subprocess.run(argv, env=environment, input=records, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert [number(orjson.loads(line)) for line in done.stdout.splitlines()] == pytest.approx([3, 7], abs=1e-3)
     assert done.stderr == b""
