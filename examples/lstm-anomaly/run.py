@@ -59,7 +59,7 @@ def main() -> int:
 
 def training_environment() -> Path:
     """The Python of an environment that holds TensorFlow; made once."""
-    folder = WORK / "training"
+    folder = WORK / ".venv"
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
         print("installing TensorFlow for the training ...", flush=True)

@@ -17,9 +17,11 @@ from fogline.agent.host import environments as subject
 from fogline.agent.host import runtime
 from fogline.agent.host.artifacts import ArtifactCache
 from fogline.agent.host.environments import RUNTIME, Environments
+from fogline.agent.host.workspace import Workspace
+from fogline.agent.preparation import Preparation
 from fogline.runtimes.spec import SegmentSpec
-from fogline.wire.terms import ErrorKind, FoglineError
-from support.agent_builders import a_spec
+from fogline.wire.terms import ErrorKind, FoglineError, Wanted
+from support.agent_builders import a_spec, a_wish
 from support.real_wheels import Wheelhouse
 
 pytestmark = pytest.mark.e2e
@@ -225,6 +227,15 @@ def test_without_a_lock_it_is_the_agents_own(node: Node) -> None:
     assert asyncio.run(node.environments.command(a_spec())) == RUNTIME
     assert node.told == []
     assert sorted(path.name for path in node.state_dir.iterdir()) == []
+
+
+def test_readers_are_released_though_their_environment_was_never_made(node: Node) -> None:
+    spec = replace(a_spec(), lock=node.house.lock("orjson"))
+    wish = a_wish(spec, Wanted.STOPPED, release=True)
+    preparation = Preparation(node.cache, node.environments)
+    assert asyncio.run(preparation.release(wish, Workspace.of(node.state_dir, wish.key))) == ""
+    with pytest.raises(FoglineError, match="is gone from this node"):
+        asyncio.run(preparation.command(spec))
 
 
 def test_a_node_that_makes_none_says_so(tmp_path: Path, house: Wheelhouse) -> None:

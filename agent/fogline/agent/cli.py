@@ -132,8 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--environments",
         choices=ENVIRONMENTS,
-        default="own",
-        help="where a stage's packages come from: the coordinator's store, an index, or the agent's own environment",
+        default="store",
+        help="where a stage's packages come from: the coordinator's store (default), an index that this node reaches, "
+        "or nowhere, since stages run in the agent's own environment",
     )
     run.add_argument(
         "--refuse", action="append", default=[], choices=REFUSABLE, help="models that must not be loaded here"
