@@ -2,9 +2,10 @@
 
     python run.py --mqtt localhost:1883 --kafka localhost:9092
 
-Needs the commands `coord`, `fogline-agent` and `git`, and both brokers. TensorFlow is installed into an environment of
-its own under `work/`, for the training; the node that runs the model gets its own from the coordinator. What comes out
-of the pipeline is compared with the same computed offline, in plain Keras. Everything ends with the script.
+Needs the commands `coord`, `fogline-agent` and `git`, and both brokers. For the training TensorFlow is installed into
+an environment of its own, unless `--python` names one; the node that runs the model gets its own from the coordinator.
+What comes out of the pipeline is compared with the same computed offline, in plain Keras. Everything ends with the
+script.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -42,9 +44,11 @@ def main() -> int:
     parser.add_argument("--kafka", default="localhost:9092", metavar="HOST:PORT")
     parser.add_argument("--records", type=int, default=600, help="measurements to send (default: 600)")
     parser.add_argument("--form", choices=[*FORMS, "both"], default="both")
+    parser.add_argument("--python", type=Path, help="a Python with TensorFlow, for the training; else one is made")
     given = parser.parse_args()
+    WORK.mkdir(exist_ok=True)
     recording = WORK / "records.jsonl"
-    python = training_environment()
+    python = given.python or training_environment()
     train(python)
     for name in ("preparation", "outliers_filter"):
         make_repository(name)
@@ -117,7 +121,8 @@ AUTHOR = {"NAME": "Example", "EMAIL": "example@localhost", "DATE": "2026-01-01T0
 def cluster() -> Iterator[str]:
     """A coordinator and three agents whose stages get environments from its store; yields its address."""
     with tempfile.TemporaryDirectory(prefix="lstm-anomaly-") as scratch, ExitStack() as running:
-        address = "127.0.0.1:17700"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = f"127.0.0.1:{free.getsockname()[1]}"
         serve = [BIN / "coord", "serve", "--listen", address, "--state-dir", f"{scratch}/coordinator"]
         running.enter_context(started("coordinator", serve))
         for name, layer in NODES.items():
@@ -167,9 +172,11 @@ def run(form: str, files: tuple[str, ...], address: str, given: Any, expected: l
 
 
 def coord(address: str, command: str, *words: Any) -> None:
-    """A command of `coord`, its output shown. Raises CalledProcessError when it fails."""
+    """A command of `coord`, its output shown. Raises SystemExit with its code when it fails."""
     print(f"$ coord {command} {' '.join(str(word) for word in words)}", flush=True)
-    subprocess.run([BIN / "coord", command, *words, "--coordinator", address], check=True)
+    code = subprocess.run([BIN / "coord", command, *words, "--coordinator", address], check=False).returncode
+    if code:
+        raise SystemExit(code)
 
 
 def site_queues(files: tuple[str, ...], given: Any) -> dict[str, Any]:

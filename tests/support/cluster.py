@@ -91,13 +91,14 @@ class Cluster:
         env: dict[str, str] | None = None,
         labels: Mapping[str, str] = MappingProxyType({}),
         environments: str = "own",
+        flags: Sequence[str] = (),
     ) -> None:
         """Start agents (tied to nobody) and wait until they are connected."""
         given = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
         for name in names:
             state = ["--state-dir", str(self.folder / name), "--layer", LAYERS.get(name, "edge")]
             argv = [*program, "run", "--coordinator", self.address, "--name", name, *state, *given, *self._consent]
-            argv += ["--environments", environments]
+            argv += ["--environments", environments, *flags]
             self.agents[name] = Process(name, self.folder, *argv, env=env)
         wait_for(f"{names} connected", lambda: set(names) <= self.connected())
 

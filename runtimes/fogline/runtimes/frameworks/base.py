@@ -73,6 +73,11 @@ class Framework(ABC):
         """
 
     @property
+    def model_name(self) -> str:
+        """What the model is called in sentences: on a node its file has its digest for a name."""
+        return f"the model ({self.path.name[:8]})" if self.stage.artifact else self.path.name
+
+    @property
     def model_file(self) -> Path:
         """`path`, when a file with something in it lies there. Raises StageUnusable."""
         if self.path.is_dir():
@@ -81,7 +86,7 @@ class Framework(ABC):
         if not self.path.is_file():
             raise self.unusable(f"there is no model file {self.path}")
         if self.path.stat().st_size == 0:
-            raise self.unusable(f"the model file {self.path.name} is empty: save the model again")
+            raise self.unusable(f"the model file {self.path} is empty: save the model again")
         return self.path
 
     def unusable(self, reason: str, trace: str = "") -> StageUnusable:

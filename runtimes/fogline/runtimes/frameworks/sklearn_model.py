@@ -97,16 +97,18 @@ class SklearnModel(Framework):
             with path.open("rb") as file:
                 return pickle.load(file)  # noqa: S301 - only from a digest-pinned artifact
         except ModuleNotFoundError as error:
-            raise self.unusable(f"{path.name} needs the module {error.name}, which is not installed here") from error
+            raise self.unusable(
+                f"{self.model_name} needs the module {error.name}, which is not installed here"
+            ) from error
         except Exception as error:
             kind = "joblib" if joblib is not None else "pickle"
             words = mistaken(path, "sklearn") or sentence(error)
-            raise self.unusable(f"{path.name} cannot be read as {kind}: {words}") from error
+            raise self.unusable(f"{self.model_name} cannot be read as {kind}: {words}") from error
 
     def _judge_version(self, warning: Any) -> None:
         """Another minor version may answer differently without an error; a patch release only warns."""
         saved, here = warning.original_sklearn_version, warning.current_sklearn_version
-        words = f"{self.path.name} was saved with scikit-learn {saved}, here is {here}"
+        words = f"{self.model_name} was saved with scikit-learn {saved}, here is {here}"
         if str(saved).split(".")[:2] != str(here).split(".")[:2]:
             raise self.unusable(f"{words}: install scikit-learn=={saved} or save the model again")
         log.warning("%s", words)

@@ -68,7 +68,7 @@ class TensorModel(Framework):
         """The model cannot be read as `what` ("an ONNX model"): the library's reason, or what it is instead."""
         instead = mistaken(self.path, self.extra, str(self.stage.options.get("serializer", "")))
         words = f"; {instead}" if instead else f": {self.brief(error)}"
-        return self.unusable(f"{self.path.name} is not {what} this node can run{words}")
+        return self.unusable(f"{self.model_name} is not {what} this node can run{words}")
 
     def brief(self, error: BaseException) -> str:
         """The library's words on one line."""

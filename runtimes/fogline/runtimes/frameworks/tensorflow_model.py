@@ -65,7 +65,7 @@ class TensorflowModel(TensorModel):
         if name not in signatures:
             found = ", ".join(sorted(signatures)) or "none"
             raise self.unusable(
-                f"{self.path.name} has no signature {_SIGNATURE}; it has {found}: save it by model.export"
+                f"{self.model_name} has no signature {_SIGNATURE}; it has {found}: save it by model.export"
             )
         function = signatures[name]
         # Neither map has an order to rely on: by name it is the same in every process.
@@ -82,7 +82,9 @@ class TensorflowModel(TensorModel):
     def _keras_model(self, serializer: str) -> tuple[Sequence[Tensor], Sequence[Tensor], Run]:
         model = self._loaded_by_keras(self.model_file, serializer)
         if not getattr(model, "inputs", None):
-            raise self.unusable(f"{self.path.name} does not say what it reads: save it by model.export as a SavedModel")
+            raise self.unusable(
+                f"{self.model_name} does not say what it reads: save it by model.export as a SavedModel"
+            )
         tf, tensors = self._tf, model.inputs
         inputs = [self._tensor(each.name, each) for each in tensors]
         specs = [tf.TensorSpec(each.shape, each.dtype) for each in tensors]
@@ -112,7 +114,7 @@ class TensorflowModel(TensorModel):
     def _tensor(self, name: str, spec: Any) -> Tensor:
         datatype = self._tf.as_dtype(spec.dtype)
         if spec.shape is None or getattr(spec.shape, "rank", 0) is None:
-            raise self.unusable(f"{name!r} of {self.path.name} has a shape of any rank, which is not supported")
+            raise self.unusable(f"{name!r} of {self.model_name} has a shape of any rank, which is not supported")
         kind = "object" if datatype == self._tf.string else datatype.name
         return Tensor(name, kind, tuple(spec.shape))
 
