@@ -96,6 +96,8 @@ class Failure:
     attempts: int
     origin: int
     """Place of the input message in its batch."""
+    refused: bool = False
+    """The record is not what the stage reads; else the stage failed at it."""
 
 
 class RecordFailed(RuntimeFault):

@@ -23,6 +23,31 @@ class Failed:
     error: BaseException
 
 
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output of a model, without the dimension of the records."""
+
+    name: str
+    """Empty: the model has none for it."""
+    datatype: str
+    """In the words of the Open Inference Protocol: `FP32`, `INT64`, `BYTES`, ..."""
+    shape: tuple[int, ...]
+    """Of one record; -1: any size."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a model says of the records it reads and of its answers."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...] = ()
+    """Empty: known only from an answer."""
+    fields: tuple[str, ...] = ()
+    """A record may be an object that has the numbers of the only input under these names."""
+    only_object: bool = False
+    """A record must be an object, the inputs its fields; else, with one input, a record may be that input alone."""
+
+
 Result = list[Any] | Failed
 """The records that follow from one record (none: it was filtered), or why there are none."""
 
@@ -55,6 +80,10 @@ class Framework(ABC):
         What user code or a model raises is caught and returned as Failed, for the record that caused
         it; when a whole batch failed together, for all of it: each is then tried again alone.
         """
+
+    def signature(self) -> Signature | None:
+        """What the loaded model says of its records, for those who call it. None: any JSON may be a record."""
+        return None
 
     def unusable(self, reason: str, trace: str = "") -> StageUnusable:
         """An error that names this stage."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from fogline.runtimes.errors import BadMessage
 from fogline.runtimes.frameworks import rows
-from fogline.runtimes.frameworks.base import Failed, Framework, Result
+from fogline.runtimes.frameworks.base import Failed, Framework, Result, Signature, Tensor
 
 CHUNK = 256
 """Most records in one call: bounds the memory of a batch, and past it no model here grew faster."""
@@ -27,6 +27,8 @@ _DTYPES = {
     "tensor(bool)": "bool",
     "tensor(string)": "object",
 }
+_DATATYPES = {"float16": "FP16", "float32": "FP32", "float64": "FP64", "object": "BYTES"}
+"""In the words of the Open Inference Protocol; of the others the name itself in capitals."""
 
 
 class OnnxModel(Framework):
@@ -62,9 +64,17 @@ class OnnxModel(Framework):
             Column(each.name, np.dtype(_DTYPES[each.type]), self._row_shape(each.shape)) for each in inputs
         ]
         self._outputs = [each.name for each in self._session.get_outputs()]
+        self._answer_tensors = [self._tensor(each) for each in self._session.get_outputs()]
         options = self.stage.options
         self._read = rows.reader(options.get("input"), [each.name for each in inputs])
         self._output = options.get("output")
+
+    def signature(self) -> Signature | None:
+        """As the file declares it; outputs that are no tensors are known only from an answer."""
+        inputs = [_tensor(each.name, each.dtype.name, each.shape) for each in self._columns]
+        outputs = [each for each in self._answer_tensors if each is not None]
+        known = outputs if len(outputs) == len(self._answer_tensors) else ()
+        return rows.signature(self.stage.options, inputs, known)
 
     def process(self, records: list[Any]) -> list[Result]:
         run: Callable[[list[Any]], list[Any]] = self._run_chunk if self._batched else self._one_by_one
@@ -120,9 +130,19 @@ class OnnxModel(Framework):
             return [{str(key): value for key, value in each.items()} for each in values]
         return values
 
+    def _tensor(self, output: Any) -> Tensor | None:
+        if output.type not in _DTYPES:
+            return None
+        return _tensor(output.name, _DTYPES[output.type], self._row_shape(output.shape))
+
     def _row_shape(self, shape: list[Any]) -> tuple[int | None, ...]:
         sizes = tuple(size if isinstance(size, int) else None for size in shape)
         return sizes[1:] if self._added_axis else sizes
+
+
+def _tensor(name: str, dtype: str, sizes: tuple[int | None, ...]) -> Tensor:
+    shape = tuple(-1 if size is None else size for size in sizes)
+    return Tensor(name, _DATATYPES.get(dtype, dtype.upper()), shape)
 
 
 def _free(shape: list[Any]) -> bool:

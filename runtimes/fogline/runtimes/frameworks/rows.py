@@ -15,11 +15,11 @@ the answer added under that name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fogline.runtimes.errors import BadMessage
-from fogline.runtimes.frameworks.base import Failed, Result
+from fogline.runtimes.frameworks.base import Failed, Result, Signature, Tensor
 
 Reader = Callable[[Any], Any]
 
@@ -39,6 +39,25 @@ def reader(wish: str | Sequence[str] | None, names: Sequence[str]) -> Reader:
         only = names[0]
         return lambda record: _field(record, only) if isinstance(record, dict) else record
     return lambda record: [_field(record, name) for name in names] if isinstance(record, dict) else record
+
+
+def signature(
+    options: Mapping[str, Any], inputs: Sequence[Tensor], outputs: Sequence[Tensor], fields: Sequence[str] = ()
+) -> Signature:
+    """What a model's own signature becomes under the options `input` and `output`.
+
+    `fields`: what the model calls the numbers of its only input, where it has names for them.
+    """
+    wish = options.get("input")
+    answers = () if options.get("output") else tuple(outputs)
+    if isinstance(wish, str) and len(inputs) == 1:
+        return Signature((Tensor(wish, inputs[0].datatype, inputs[0].shape),), answers, (), True)
+    if isinstance(wish, list | tuple) and len(inputs) == 1:
+        return Signature(tuple(Tensor(name, inputs[0].datatype, ()) for name in wish), answers, (), True)
+    if isinstance(wish, list | tuple) and len(inputs) == len(wish):
+        renamed = (Tensor(name, each.datatype, each.shape) for name, each in zip(wish, inputs, strict=True))
+        return Signature(tuple(renamed), answers, (), True)
+    return Signature(tuple(inputs), answers, tuple(fields), len(inputs) > 1 or bool(options.get("output")))
 
 
 def place(records: Sequence[Any], answers: Sequence[Any], output: str | None) -> list[Result]:

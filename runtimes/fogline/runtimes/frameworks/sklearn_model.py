@@ -10,12 +10,14 @@ from typing import Any
 from fogline.runtimes import options
 from fogline.runtimes.errors import BadMessage
 from fogline.runtimes.frameworks import rows
-from fogline.runtimes.frameworks.base import Failed, Framework, Result
+from fogline.runtimes.frameworks.base import Failed, Framework, Result, Signature, Tensor
 from fogline.runtimes.traces import sentence
 
 log = logging.getLogger("fogline.sklearn")
 
 CHUNK = 1024
+_DATATYPES = {"i": "INT64", "U": "BYTES", "O": "BYTES", "b": "BOOL", "f": "FP64"}
+"""Of classes, in the words of the Open Inference Protocol, by numpy's kind."""
 
 
 class SklearnModel(Framework):
@@ -42,13 +44,29 @@ class SklearnModel(Framework):
         self._method = getattr(model, given["method"], None)
         if self._method is None:
             raise self.unusable(f"the model is a {type(model).__name__}, which has no method {given['method']!r}")
-        self._np = np
+        self._np, self._model = np, model
         self._features: int | None = getattr(model, "n_features_in_", None)
-        names = [str(each) for each in getattr(model, "feature_names_in_", ())]
+        names = self._names = [str(each) for each in getattr(model, "feature_names_in_", ())]
         # We hand arrays in the fitted order; the warning that they carry no names would come per batch.
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
         self._read = rows.reader(given.get("input"), names)
         self._output = given.get("output")
+
+    def signature(self) -> Signature | None:
+        """One row of numbers; a pipeline that begins with text has no number of features, and reads anything."""
+        if self._features is None:
+            return None
+        inputs = [Tensor("", "FP64", (self._features,))]
+        return rows.signature(self.stage.options, inputs, self._answers_as_declared(), self._names)
+
+    def _answers_as_declared(self) -> list[Tensor]:
+        """Of classifiers, which know their classes; what another estimator answers shows only in an answer."""
+        method = str(self.stage.options.get("method", "predict"))
+        classes = getattr(self._model, "classes_", None)
+        datatype = _DATATYPES.get(getattr(getattr(classes, "dtype", None), "kind", ""))
+        if classes is None or datatype is None or method not in {"predict", "predict_proba"}:
+            return []
+        return [Tensor(method, datatype, ()) if method == "predict" else Tensor(method, "FP64", (len(classes),))]
 
     def process(self, records: list[Any]) -> list[Result]:
         answers = rows.in_chunks(records, self._read, self._run_chunk, CHUNK)
