@@ -13,7 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 ENVIRONMENTS = Path(__file__).parents[2] / "build/bench-peers"
-REQUIREMENTS = Path(__file__).parent / "kafka_peers"
+REQUIREMENTS = Path(__file__).parent
+"""Folders of peers lie in it, each with files `requirements-NAME.txt`."""
 SHARED = ("scikit-learn", "joblib", "numpy", "orjson")
 INSTALL_S = 600.0
 
@@ -24,12 +25,13 @@ class NotInstalled(Exception):
 
 def names() -> list[str]:
     """Of all environments."""
-    return sorted(path.stem.removeprefix("requirements-") for path in REQUIREMENTS.glob("requirements-*.txt"))
+    return sorted(path.stem.removeprefix("requirements-") for path in REQUIREMENTS.rglob("requirements-*.txt"))
 
 
 def python_of(name: str) -> Path:
     """The interpreter of a peer's environment, which is made when it is not there. Raises NotInstalled."""
-    wanted = (REQUIREMENTS / f"requirements-{name}.txt").read_text()
+    (requirements,) = REQUIREMENTS.rglob(f"requirements-{name}.txt")
+    wanted = requirements.read_text()
     wanted += "".join(f"{each}=={version(each)}\n" for each in SHARED)
     folder = ENVIRONMENTS / name
     python, stamp = folder / "bin/python", folder / "holds.txt"

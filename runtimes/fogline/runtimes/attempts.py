@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fogline.runtimes.codecs import Decode, Encode
-from fogline.runtimes.errors import BadMessage, Failure
+from fogline.runtimes.errors import BadMessage, Failure, NotFinite
 from fogline.runtimes.frameworks.base import Failed, Framework, Result
 from fogline.runtimes.message import Item
 from fogline.runtimes.routes import Route
@@ -65,7 +65,7 @@ def again(work: Work, decode: Decode, payload: bytes, first: Failed, retries: in
 def failure(stage: str, failed: Failed, item: Item, attempts: int) -> Failure:
     """What is kept of an error: words, not the error, which holds on to the record and all its frames."""
     error = failed.error
-    refused = isinstance(error, BadMessage) and not isinstance(failed, _Unusable)
+    refused = isinstance(error, NotFinite) or (isinstance(error, BadMessage) and not isinstance(failed, _Unusable))
     if isinstance(error, BadMessage):
         reason, trace = error.reason, ""
     else:

@@ -9,6 +9,7 @@
     ├── EndOfInput                    the source will never bring anything again
     ├── BackOff(seconds)              not now: ask again after so long
     ├── BadMessage(reason)            this one record cannot be used; the others can
+    │   └── NotFinite(reason)         what came of it is NaN or infinite, which JSON has not
     ├── StageUnusable(stage, reason)  a stage cannot be loaded: no restart will help
     ├── NotKept(reason)               a dead letter is not on the disk: hold its message, try again
     └── RecordFailed(failure)         a record failed for good, and its stage says stop
@@ -64,6 +65,10 @@ class BadMessage(RuntimeFault):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class NotFinite(BadMessage):
+    """A number that JSON has not: what a model answers to a record that lies too far out."""
 
 
 class StageUnusable(RuntimeFault):

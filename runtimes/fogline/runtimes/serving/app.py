@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fogline.runtimes.codecs import PAYLOAD_LIMIT_BYTES
+from fogline.runtimes.counters import Counters
 from fogline.runtimes.errors import Failure
 from fogline.runtimes.logs import log
 from fogline.runtimes.serving import metrics, plain
@@ -47,6 +48,7 @@ class Call(NamedTuple):
     scope: Scope
     receive: Receive
     headers: Mapping[bytes, bytes]
+    began: float
     deadline: float
 
 
@@ -64,20 +66,18 @@ class Route:
 class Application:
     """Belongs to the loop's thread, but for `revision` and `ready`."""
 
-    def __init__(self, spec: ServingSpec, chain: Chain, turns: Turns, token: str) -> None:
+    def __init__(self, spec: ServingSpec, chain: Chain, turns: Turns, counters: Counters, token: str) -> None:
         self.ready = True
         """False while draining: balancers are to look elsewhere."""
         self.requests = metrics.Requests()
         self.model = Model(spec, chain)
         self._spec = spec
-        self._turns = turns
+        self._turns, self._counters = turns, counters
         self._token = token.encode()
         self._depth = plain.depth_of(chain.first.signature())
         self._reader, self._writer = Reader(chain.first), Writer(chain.last)
         self._logged_at = -LOG_EVERY_S
         self._routes = self._table()
-        self.counted: Callable[[], Mapping[str, Mapping[str, int]]] = dict
-        """The stages' counters."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -88,7 +88,7 @@ class Application:
             if route is None:
                 route = self._versioned(scope["path"])
             reply = await self._answered(
-                route, Call(scope, receive, dict(scope["headers"]), began + self._spec.timeout_s)
+                route, Call(scope, receive, dict(scope["headers"]), began, began + self._spec.timeout_s)
             )
         except Refusal as refusal:
             reply = error_reply(refusal)
@@ -168,6 +168,7 @@ class Application:
         if len(payloads) == 1 and len(payloads[0]) > PAYLOAD_LIMIT_BYTES:
             raise Refusal(413, f"the record has {len(payloads[0])} bytes, the limit is {PAYLOAD_LIMIT_BYTES}")
         answers = await self._turns.answers(payloads, call.deadline)
+        self._counters.latencies((time.monotonic() - call.began,))
         for answer in answers:
             if isinstance(answer, Failure) and not answer.refused:
                 self._log(answer)
@@ -208,7 +209,7 @@ class Application:
         return json_reply(self.model.openapi(secured=bool(self._token)))
 
     async def _page(self, _call: Call) -> Reply:
-        return self.model.page()
+        return self.model.page(secured=bool(self._token))
 
     async def _metrics(self, _call: Call) -> Reply:
         turns = self._turns
@@ -216,6 +217,6 @@ class Application:
         batches = metrics.single("fogline_batches_total", "counter", "Batches computed.", turns.batches)
         records = metrics.single("fogline_batched_records_total", "counter", "Records in them.", turns.computed)
         ready = metrics.single("fogline_ready", "gauge", "1 while requests are welcome.", int(self.ready))
-        counted = metrics.stages(self.counted())
+        counted = metrics.stages(self._counters.snapshot())
         body = metrics.text(self.requests.lines(), counted, waiting, batches, records, ready)
         return Reply(200, body, metrics.TYPE)

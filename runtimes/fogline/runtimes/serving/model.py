@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from fogline.runtimes.frameworks.base import Signature, Tensor
+from fogline.runtimes.serving import schemas
 from fogline.runtimes.serving.chain import Chain
 from fogline.runtimes.serving.http import Reply
 from fogline.runtimes.serving.inference import ANSWER, UNNAMED, is_code
+from fogline.runtimes.serving.openapi import document
+from fogline.runtimes.serving.page import page
 from fogline.runtimes.serving.tensors import BYTES
 from fogline.runtimes.spec import ServingSpec
 
@@ -21,12 +24,14 @@ class Model:
         self.revision = ""
         """Of the pipeline: the model's version. Empty: nobody has told it."""
         self.reads: Signature | None = chain.first.signature()
+        self._stages, self._code = chain.stages, is_code(chain.first)
         self._platform = "_".join(("fogline", *dict.fromkeys(each.stage.framework for each in chain.frameworks)))
         self._inputs = [_declared(each, UNNAMED) for each in self.reads.inputs] if self.reads is not None else []
-        if is_code(chain.first):
+        if self._code:
             self._inputs = [{"name": UNNAMED, "datatype": BYTES, "shape": [-1]}]
         answers = chain.last.signature()
-        self._outputs = [_declared(each, ANSWER) for each in answers.outputs] if answers is not None else []
+        self._answers = answers.outputs if answers is not None else ()
+        self._outputs = [_declared(each, ANSWER) for each in self._answers]
         if is_code(chain.last):
             self._outputs = [{"name": ANSWER, "datatype": BYTES, "shape": [-1]}]
 
@@ -50,10 +55,18 @@ class Model:
         }
 
     def openapi(self, *, secured: bool) -> dict[str, Any]:
-        return {}
+        """With schemas of records and answers, as far as the models say."""
+        found = {
+            "Record": schemas.record(self.reads),
+            "Answer": schemas.answer(self._answers),
+            "InferenceRequest": schemas.request(self.reads, code=self._code),
+            "InferenceResponse": schemas.response(),
+        }
+        return document(self.names[0], self.revision, found, secured=secured)
 
-    def page(self) -> Reply:
-        return Reply(200, b"", b"text/html; charset=utf-8")
+    def page(self, *, secured: bool) -> Reply:
+        """For people."""
+        return page(self.names[0], self.revision, self._stages, schemas.example(self.reads), secured=secured)
 
 
 def _declared(tensor: Tensor, unnamed: str) -> dict[str, Any]:

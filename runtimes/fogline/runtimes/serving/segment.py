@@ -64,7 +64,6 @@ class ServedSegment:
         self._revision = ""
         self._application: Application | None = None
         self._server: Server | None = None
-        self._turns: Turns | None = None
         self._wanted = threading.Condition()
         self._bind = False
         self._drain_s: float | None = None
@@ -79,9 +78,8 @@ class ServedSegment:
         self._frameworks = [framework for _, framework in loaded]
         collect_rarely()
         chain = Chain(loaded, self._counters, self.taps)
-        self._turns = Turns(chain.run, self.spec.batch.max_size, self._serving.queue)
-        self._application = Application(self._serving, chain, self._turns, token)
-        self._application.counted = self._counters.snapshot
+        turns = Turns(chain.run, self.spec.batch.max_size, self._serving.queue)
+        self._application = Application(self._serving, chain, turns, self._counters, token)
         self._application.model.revision = self._revision
         self._enter(SegmentState.LOADED)
         if self._told():

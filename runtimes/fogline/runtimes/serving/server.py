@@ -20,15 +20,54 @@ from fogline.runtimes.logs import log
 
 BACKLOG = 2048
 LOOK_S = 1.0
+_HEADS = tuple(b"HTTP/1.1 %d" % each for each in (2, 3, 4, 5))
 _LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class _Corked:
+    """A transport that sends the head of a response together with its body: one call of the kernel instead of two,
+    which are a seventh of the time of a small request."""
+
+    __slots__ = ("_close", "_head", "_transport", "_write")
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._write, self._close = transport.write, transport.close
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        if self._head:
+            self._write(self._head + data)
+            self._head = b""
+        elif data.startswith(_HEADS) and data.endswith(b"\r\n\r\n"):
+            self._head = data
+        else:
+            self._write(data)
+
+    def flush(self) -> None:
+        """The response had no body."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        self.flush()
+        self._close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class _Protocol(HttpToolsProtocol):
     """Knows since when a request is on its way: uvicorn waits for the rest of one for ever."""
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        self._corked = _Corked(transport)
+        super().connection_made(self._corked)  # type: ignore[arg-type]
         self.begun_at: float | None = self.loop.time()
+
+    def on_response_complete(self) -> None:
+        self._corked.flush()
+        super().on_response_complete()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
