@@ -30,3 +30,6 @@ if ! compgen -G "$jars/kafka_*.jar" >/dev/null; then
     mvn --quiet --batch-mode --file "$root/tests/support/kafka_server/pom.xml" \
         dependency:copy-dependencies -DoutputDirectory="$jars"
 fi
+
+# The foreign clients of an inference server, each in an environment of its own.
+"${PYTHON:-$root/.venv/bin/python}" "$root/tests/clients/install.py" >/dev/null

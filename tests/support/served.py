@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 from collections.abc import Iterator
@@ -120,7 +121,7 @@ class Caller:
         return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
     def get(self, path: str, **headers: str) -> Reply:
-        return self.ask("GET", path, **headers)
+        return self.ask("GET", path, None, **headers)
 
     def post(self, path: str, document: Any, **headers: str) -> Reply:
         """A document as JSON."""
@@ -162,6 +163,20 @@ def serving(folder: Path, spec: SegmentSpec) -> Iterator[Served]:
     with RunningSegment(spec, folder) as process:
         process.until("ready")
         yield Served(process, spec.serving.port)
+
+
+@contextmanager
+def serving_all(folder: Path, specs: dict[str, SegmentSpec]) -> Iterator[dict[str, Served]]:
+    """Several at once: they load at the same time."""
+    with contextlib.ExitStack() as stack:
+        running = {
+            name: Served(stack.enter_context(RunningSegment(spec, folder / name)), spec.serving.port)
+            for name, spec in specs.items()
+            if spec.serving is not None
+        }
+        for each in running.values():
+            each.process.until("ready")
+        yield running
 
 
 def tensor(name: str, datatype: str, shape: list[int], data: list[Any]) -> dict[str, Any]:

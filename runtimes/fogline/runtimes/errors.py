@@ -6,6 +6,7 @@
     ├── NotConnected(reason)          the other side is away: wait, it mends itself
     │   └── Superseded(reason)        another copy took this reader over: never come back by oneself
     ├── StartAgain(reason)            this process cannot go on, its successor can
+    ├── Cut(count)                    requests were not answered before the end
     ├── EndOfInput                    the source will never bring anything again
     ├── BackOff(seconds)              not now: ask again after so long
     ├── BadMessage(reason)            this one record cannot be used; the others can
@@ -45,6 +46,13 @@ class StartAgain(RuntimeFault):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Cut(RuntimeFault):
+    """The deadline of a drain passed; their callers know by the broken connection."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"{count} requests were not answered in time")
 
 
 class EndOfInput(RuntimeFault):

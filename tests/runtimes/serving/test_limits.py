@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import socket
@@ -108,18 +109,16 @@ def test_a_request_that_does_not_end_is_cut_at_the_deadline(tmp_path: Path) -> N
 
 
 def test_a_full_queue_answers_503_and_a_late_request_504(tmp_path: Path) -> None:
-    spec = served(code_served(tmp_path), queue=2, timeout_s=1.0, batch=1)
+    spec = served(code_served(tmp_path), queue=20, timeout_s=1.0, batch=1)
     with serving(tmp_path / "w", spec) as running:
-        first = background(running.port, {"sleep_s": 1.2})
-        wait_until(lambda: computing(running.process), "the request is under way")
-        threads = background(running.port, *range(6))
-        statuses = [each.status for each in replies(threads)]
-        assert replies(first)[0].status == 200
-        full = next(each for each in replies(threads) if each.status == 503)
-        assert full.headers["retry-after"] == "1"
-        assert "at most 2 may: try again later" in full.error
-        assert statuses.count(503) >= 3
+        long = background(running.port, [{"sleep_s": 0.03}] * 50)
+        wait_until(lambda: running.process.counters("code")["done"] > 0, "the long request is under way")
         with calling(running.port) as call:
+            full = call.predict(1)
+            assert (full.status, full.headers["retry-after"]) == (503, "1")
+            assert "at most 20 may: try again later" in full.error
+            (late,) = replies(long)
+            assert late.status == 504
             assert call.predict(1).json == {"got": 1}
 
 
@@ -141,15 +140,16 @@ def test_half_a_request_is_given_up_and_the_others_do_not_wait(tmp_path: Path) -
 def test_a_thousand_connections_each_get_their_own_answer(tmp_path: Path) -> None:
     with serving(tmp_path / "w", served(onnx_stage(tmp_path))) as running:
         half = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(200)]
-        for each in half:
-            each.sendall(REQUEST[:20])
+        for sock in half:
+            sock.sendall(REQUEST[:20])
         connections = [http.client.HTTPConnection("127.0.0.1", running.port, timeout=30) for _ in range(1000)]
-        for number, each in enumerate(connections):
-            each.request("POST", "/predict", b"[%d,0,1]" % number, {"Content-Type": "application/json"})
-        answers = [each.getresponse().read() for each in connections]
+        for number, connection in enumerate(connections):
+            connection.request("POST", "/predict", b"[%d,0,1]" % number, {"Content-Type": "application/json"})
+        answers = [connection.getresponse().read() for connection in connections]
         assert answers == [b"[%.1f,0.0,2.0]" % (2 * number) for number in range(1000)]
-        for each in (*half, *connections):
-            each.close()
+        with contextlib.ExitStack() as stack:
+            for close in [*(sock.close for sock in half), *(connection.close for connection in connections)]:
+                stack.callback(close)
         assert running.process.counters("double")["done"] == 1000
 
 

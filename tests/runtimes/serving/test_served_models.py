@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import struct
 import threading
@@ -12,40 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support.served import (
-    Caller,
-    Served,
-    calling,
-    code_served,
-    fitted,
-    onnx_stage,
-    served,
-    serving,
-    sklearn_stage,
-    tensor,
-    two_inputs_stage,
-)
+from support.served import Caller, Served, calling, fitted, tensor
 
 pytestmark = pytest.mark.e2e
 
 INFER = "/v2/models/pipeline/infer"
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Served]]:
-    """One process each for all tests here."""
-    folder = tmp_path_factory.mktemp("served")
-    stages = {
-        "sklearn": sklearn_stage(folder / "a"),
-        "onnx": onnx_stage(folder / "b"),
-        "two": two_inputs_stage(folder / "c"),
-        "code": code_served(folder / "d"),
-    }
-    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        yield {
-            name: stack.enter_context(serving(folder / f"{name}-w", served(stage))) for name, stage in stages.items()
-        }
 
 
 @pytest.fixture
@@ -76,8 +46,9 @@ def test_code_reads_any_json_and_may_answer_nothing_or_more(call: Caller) -> Non
 
 @on("call", ["sklearn"], indirect=True)
 def test_infer_in_json(call: Caller) -> None:
-    rows = [[1.0, 1, 1], [-1, -1, -1]]
+    rows: list[list[float]] = [[1, 1, 1], [-1, -1, -1]]
     flat = [value for row in rows for value in row]
+    data: list[Any]
     for data in (rows, flat):
         reply = call.infer(tensor("anything", "FP32", [2, 3], data), id="7")
         assert reply.json == {

@@ -53,7 +53,7 @@ def test_a_large_request_is_computed_in_parts_and_put_together() -> None:
     async def work() -> list[list[Answer]]:
         turns = Turns(echo, 4, 1024)
         large = [b"%d" % number for number in range(10)]
-        return await asyncio.gather(turns.answers(large, soon()), turns.answers([b"small"], soon()))
+        return list(await asyncio.gather(turns.answers(large, soon()), turns.answers([b"small"], soon())))
 
     large, small = run(work())
     assert large == [[b"%d" % number] for number in range(10)]
@@ -82,7 +82,7 @@ def test_what_waited_too_long_is_not_computed() -> None:
         late = turns.answers([b"late"] * 3, time.monotonic() - 1)
         found = await asyncio.gather(turns.answers([b"a"], soon()), late, return_exceptions=True)
         assert turns.waiting == 0
-        return found
+        return list(found)
 
     good, late = run(work())
     assert good == [[b"a"]]
@@ -102,12 +102,8 @@ def test_an_error_of_ours_reaches_all_that_wait_for_that_batch_and_nobody_else()
 
     async def work() -> list[Any]:
         turns = Turns(broken_once, 2, 100)
-        return await asyncio.gather(
-            turns.answers([b"a"], soon()),
-            turns.answers([b"b"] * 3, soon()),
-            turns.answers([b"c"], soon()),
-            return_exceptions=True,
-        )
+        asked = [turns.answers(records, soon()) for records in ([b"a"], [b"b"] * 3, [b"c"])]
+        return list(await asyncio.gather(*asked, return_exceptions=True))
 
     first, second, third = run(work())
     assert isinstance(first, RuntimeError)

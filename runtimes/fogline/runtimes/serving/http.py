@@ -74,13 +74,16 @@ async def body_of(receive: Receive, limit: int) -> bytes:
 
 
 def check_json(headers: Mapping[bytes, bytes]) -> None:
-    """That the body is said to be JSON: a page of somebody else's cannot send that without being asked about.
+    """That the body is said to be JSON, or nothing is said of it, as some clients do. A page of somebody else's can
+    send neither without asking: its browser gives the page's origin.
 
     Raises Refusal.
     """
-    given = headers.get(b"content-type", b"")
-    if given != JSON and given.split(b";")[0].strip().lower() != JSON:
-        raise Refusal(415, "the body must be JSON: send Content-Type: application/json")
+    given = headers.get(b"content-type")
+    if given != JSON:
+        said = JSON if given is None and b"origin" not in headers else given or b""
+        if said.split(b";")[0].strip().lower() != JSON:
+            raise Refusal(415, "the body must be JSON: send Content-Type: application/json")
     check_plain(headers)
 
 

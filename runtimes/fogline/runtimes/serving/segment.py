@@ -16,7 +16,7 @@ from fogline.runtimes.assembly import load_stages
 from fogline.runtimes.connectors.backoff import Delays
 from fogline.runtimes.control import Refused
 from fogline.runtimes.counters import Counters
-from fogline.runtimes.errors import NotConnected, StageUnusable
+from fogline.runtimes.errors import Cut, NotConnected, StageUnusable
 from fogline.runtimes.frameworks.base import Framework
 from fogline.runtimes.garbage import collect_rarely
 from fogline.runtimes.logs import log
@@ -33,13 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fogline.runtimes.serving.server import Server
-
-
-class Cut(Exception):
-    """The deadline of a drain passed with requests unanswered."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__(f"{count} requests were not answered in time")
 
 
 class ServedSegment:

@@ -20,6 +20,7 @@ from fogline.runtimes.logs import log
 
 BACKLOG = 2048
 LOOK_S = 1.0
+LINGER_S = 2.0
 _HEADS = tuple(b"HTTP/1.1 %d" % each for each in (2, 3, 4, 5))
 _LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -28,11 +29,11 @@ class _Corked:
     """A transport that sends the head of a response together with its body: one call of the kernel instead of two,
     which are a seventh of the time of a small request."""
 
-    __slots__ = ("_close", "_head", "_transport", "_write")
+    __slots__ = ("_head", "_protocol", "_transport", "_write")
 
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
-        self._write, self._close = transport.write, transport.close
+    def __init__(self, transport: Any, protocol: _Protocol) -> None:
+        self._transport, self._protocol = transport, protocol
+        self._write = transport.write
         self._head = b""
 
     def write(self, data: bytes) -> None:
@@ -51,7 +52,8 @@ class _Corked:
 
     def close(self) -> None:
         self.flush()
-        self._close()
+        if not self._protocol.lingers():
+            self._transport.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -61,13 +63,34 @@ class _Protocol(HttpToolsProtocol):
     """Knows since when a request is on its way: uvicorn waits for the rest of one for ever."""
 
     def connection_made(self, transport: Any) -> None:
-        self._corked = _Corked(transport)
+        self._corked = _Corked(transport, self)
+        self._lingering = False
         super().connection_made(self._corked)  # type: ignore[arg-type]
         self.begun_at: float | None = self.loop.time()
 
     def on_response_complete(self) -> None:
         self._corked.flush()
         super().on_response_complete()
+
+    def data_received(self, data: bytes) -> None:
+        if not self._lingering:
+            super().data_received(data)
+
+    def lingers(self) -> bool:
+        """A caller that is still sending when it is refused would lose the reply to a reset: what it sends is read
+        and dropped for a while, then the connection is closed."""
+        if (
+            self._lingering
+            or self.begun_at is None
+            or self.transport.is_closing()
+            or not self.transport.can_write_eof()
+        ):
+            return False
+        self._lingering, self.begun_at = True, None
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self.loop.call_later(LINGER_S, self.transport.close)
+        return True
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -79,6 +102,7 @@ class _Protocol(HttpToolsProtocol):
 
     def give_up(self) -> None:
         """The request does not come."""
+        self.begun_at = None
         if self.cycle is not None and not self.cycle.response_complete:
             self.transport.write(_LATE)
         self.transport.close()
