@@ -36,3 +36,5 @@ if ! compgen -G "$jars/kafka_*.jar" >/dev/null; then
 fi
 
 "$root/.venv/bin/python" "$root/tests/support/tensorflow_env.py" >/dev/null
+# The foreign clients of an inference server, each in an environment of its own.
+"${PYTHON:-$root/.venv/bin/python}" "$root/tests/clients/install.py" >/dev/null

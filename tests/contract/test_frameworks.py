@@ -16,7 +16,8 @@ import pytest
 from fogline.runtimes import registry
 from fogline.runtimes.codecs import encode_json
 from fogline.runtimes.errors import BadMessage, StageUnusable
-from fogline.runtimes.frameworks.base import Failed, Framework, Tensor
+from fogline.runtimes.frameworks.base import Failed, Framework
+from fogline.runtimes.frameworks.signature import Tensor
 from fogline.runtimes.frameworks.tensor_model import TensorModel
 from fogline.runtimes.spec import StageSpec
 from support import tensorflow_env

@@ -25,6 +25,7 @@ class FakeSegment:
         self.taps = Taps()
         self.bound = 0
         self.drains: list[float] = []
+        self.revision = ""
 
     def status(self) -> dict[str, Any]:
         return {"state": "ready"}
@@ -34,6 +35,9 @@ class FakeSegment:
 
     def request_drain(self, deadline_s: float, leaving: Collection[str] = ()) -> None:
         self.drains.append(deadline_s)
+
+    def request_routes(self, revision: str) -> None:
+        self.revision = revision
 
     def request_replay(self, numbers: Iterable[int]) -> int:
         if not (found := list(numbers)):
