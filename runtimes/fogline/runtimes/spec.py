@@ -186,6 +186,8 @@ class ServingSpec:
     """Records that may wait for their turn; a request beyond them is told to come again."""
     forward: str = ""
     """The URL of the segment that goes on where this chain ends; empty: this chain has the answer."""
+    node: str = ""
+    """The name of its node, for what goes wrong here and is told by the segment in front."""
 
 
 @dataclass(frozen=True)

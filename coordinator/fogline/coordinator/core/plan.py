@@ -109,6 +109,7 @@ def _passed_over(placement: Placement, segment: Segment) -> list[PassedOver]:
 def _hops(found: Split, there: Mapping[str, Door]) -> list[PlannedLink]:
     """The endpoint, and each link from one process to the next, in API mode."""
     home = {stage: segment.name for segment in found.segments for stage in segment.stages}
+    depth = {stage: segment.depth for segment in found.segments for stage in segment.stages}
     first = [segment for segment in found.segments if segment.name in there and not segment.depth]
     endpoint = [
         PlannedLink(ENDPOINT, HTTP, there[each.name].url, (), (each.stages[0],), HOP_GUARANTEE) for each in first
@@ -122,7 +123,7 @@ def _hops(found: Split, there: Mapping[str, Door]) -> list[PlannedLink]:
             (cut.link[1],),
             f"{HOP_GUARANTEE}; a hop, since {cut.reason}",
         )
-        for cut in found.cuts
+        for cut in sorted(found.cuts, key=lambda each: depth[each.link[0]])
         if home[cut.link[1]] in there
     ]
 

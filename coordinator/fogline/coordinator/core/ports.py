@@ -104,7 +104,9 @@ def serving_specs(document: Document, segments: Sequence[Segment], found: Mappin
             onward = [home[each] for each in document.pipeline[segment.stages[-1]].outputs if each in home]
             forward = found[onward[0]].url if onward and onward[0] in found else ""
             secret = str(token.get("secret", ""))
-            specs[segment.name] = ServingSpec(door.host, door.port, document.id, secret, forward=forward)
+            specs[segment.name] = ServingSpec(
+                door.host, door.port, document.id, secret, forward=forward, node=segment.node
+            )
     return specs
 
 
@@ -142,7 +144,7 @@ def _none_left(segment: Segment, node: Node, there: Mapping[int, str]) -> Proble
     holders = sorted({other for port, other in there.items() if node.first_port <= port <= node.last_port})
     message = (
         f"segment {segment.name} needs a port of node {node.name}, and of {node.first_port}-{node.last_port} none is "
-        f"left: {listed(holders) or 'nobody'} has them"
+        f"left: they are taken by {listed(holders)}"
     )
     hint = "delete one of these, or start the node's agent with more --ports"
     return error(pointer_to("pipeline", segment.stages[0]), message, hint)

@@ -174,7 +174,7 @@ class Application:
             call = call._replace(deadline=min(call.deadline, call.began + int(left) / 1000))
         payloads = forward.records(await body_of(call.receive, self._spec.limit_bytes))
         answers = await self._computed(payloads, call) if payloads else []
-        return Reply(200, forward.encoded(answers, _address(call.scope)))
+        return Reply(200, forward.encoded(answers, self._spec.node or _address(call.scope)))
 
     async def _computed(self, payloads: list[bytes], call: Call) -> list[Answer]:
         if len(payloads) == 1 and len(payloads[0]) > PAYLOAD_LIMIT_BYTES:
