@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fogline.agent.copies import Copy
 from fogline.agent.preparation import read_spec
 from fogline.runtimes.spec import SECRETS_VARIABLE, ServingSpec
-from fogline.wire.terms import ErrorKind, FoglineError
+from fogline.wire.terms import CopyState, ErrorKind, FoglineError
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection
@@ -28,6 +28,9 @@ async def predict(copy: Copy, body: bytes) -> tuple[int, bytes]:
     serving = read_spec(copy.wish).serving
     if serving is None:
         raise FoglineError(ErrorKind.INVALID_ARGUMENT, f"{copy.wish.id} reads queues: nothing can be asked of it")
+    if copy.state is not CopyState.READY:  # whoever answers at its port then is somebody else
+        sentence = f"{copy.wish.id} does not answer requests now: it is {copy.state}"
+        raise FoglineError(ErrorKind.UNREACHABLE, f"{sentence}: {copy.reason}" if copy.reason else sentence)
     headers = {"Content-Type": "application/json"} | _login(serving)
     connection = HTTPConnection(serving.host or "localhost", serving.port, timeout=ANSWER_S)
     answered: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
@@ -35,8 +38,7 @@ async def predict(copy: Copy, body: bytes) -> tuple[int, bytes]:
     try:
         return await answered
     except OSError as error:
-        state = f"it is {copy.state}" + (f": {copy.reason}" if copy.reason else "")
-        sentence = f"{copy.wish.id} does not answer at port {serving.port} ({error}); {state}"
+        sentence = f"{copy.wish.id} does not answer at port {serving.port}: {error}"
         raise FoglineError(ErrorKind.UNREACHABLE, sentence) from error
     finally:
         if connection.sock is not None:  # whoever is cancelled takes the thread with it
