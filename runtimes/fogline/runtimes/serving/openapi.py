@@ -39,7 +39,8 @@ def document(name: str, revision: str, schemas: Mapping[str, Document], *, secur
 def _paths(name: str) -> Document:
     record, answer = _ref("Record"), _ref("Answer")
     several = {"anyOf": [record, {"type": "array", "items": record}]}
-    answers = {"anyOf": [answer, {"type": "array", "items": {"anyOf": [answer, {"type": ["null", "array"]}]}}]}
+    each = {"anyOf": [answer, {"type": "null"}, {"type": "array"}]}
+    answers = {"anyOf": [answer, {"type": "array", "items": each}]}
     object_ = {"type": "object"}
     model = f"/v2/models/{name}"
     return {

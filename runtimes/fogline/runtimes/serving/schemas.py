@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ from fogline.runtimes.serving.inference import UNNAMED
 from fogline.runtimes.serving.tensors import BYTES, DATATYPES
 
 Schema = dict[str, Any]
-_FLOATS = {"FP16": 65504.0, "FP32": 3.4028234663852886e38, "FP64": 1.7976931348623157e308}
+_FLOATS = {"FP16": math.nextafter(65520.0, 0), "FP32": math.nextafter(3.4028235677973366e38, 0)}
+"""The largest numbers that still round to one that is finite; of `FP64`, JSON itself has no larger ones."""
 
 
 def record(signature: Signature | None) -> Schema:
@@ -48,16 +50,7 @@ def answer(outputs: Sequence[Tensor]) -> Schema:
 def request(signature: Signature | None, *, code: bool) -> Schema:
     """Of `infer`, with one record."""
     if code:
-        given = [
-            _tensor(const(UNNAMED), [1], {"enum": [BYTES]}, {"type": "string", "contentMediaType": "application/json"})
-        ]
-    elif signature is None:
-        given = [_tensor({"type": "string"}, [1], {"enum": list(DATATYPES)}, {})]
-    else:
-        given = [
-            _tensor(const(each.name or UNNAMED), [1, *each.shape], {"enum": [each.datatype]}, _value(each.datatype))
-            for each in signature.inputs
-        ]
+        given = [_declared(each) for each in signature.inputs]
     inputs = {"type": "array", "prefixItems": given, "minItems": len(given), "maxItems": len(given)}
     return _object({"inputs": inputs}) | {
         "description": "row i of every tensor is record i; shape and data are shown for one record"
@@ -80,6 +73,11 @@ def const(word: str) -> Schema:
     return {"type": "string", "enum": [word]}
 
 
+def _declared(tensor: Tensor) -> Schema:
+    name = const(tensor.name) if tensor.name else {"type": "string"}
+    return _tensor(name, [1, *tensor.shape], {"enum": [tensor.datatype]}, _element(tensor.datatype))
+
+
 def _tensor(name: Schema, shape: Sequence[int], datatype: Schema, value: Schema) -> Schema:
     sizes = [{"type": "integer", "enum": [size]} if size >= 0 else {"type": "integer", "minimum": 1} for size in shape]
     fixed = -1 not in shape
@@ -93,17 +91,28 @@ def _tensor(name: Schema, shape: Sequence[int], datatype: Schema, value: Schema)
     return _object({"name": name, "shape": sized, "datatype": datatype, "data": data})
 
 
+def _element(datatype: str) -> Schema:
+    """Of a tensor, where true is no number."""
+    return _value(datatype) if datatype in {BYTES, "BOOL"} else _number(datatype)
+
+
 def _value(datatype: str) -> Schema:
     """Of a number, true and false are 1 and 0."""
     if datatype == BYTES:
         return {"type": "string"}
     if datatype == "BOOL":
         return {"type": "boolean"}
+    return {"anyOf": [_number(datatype), {"type": "boolean"}]}
+
+
+def _number(datatype: str) -> Schema:
+    if datatype == "FP64":
+        return {"type": "number"}
     if datatype in _FLOATS:
-        return {"type": ["number", "boolean"], "minimum": -_FLOATS[datatype], "maximum": _FLOATS[datatype]}
+        return {"type": "number", "minimum": -_FLOATS[datatype], "maximum": _FLOATS[datatype]}
     bits = int(datatype.lstrip("UINT"))
     low, high = (0, 2**bits - 1) if datatype.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    return {"type": ["integer", "boolean"], "minimum": low, "maximum": high}
+    return {"type": "integer", "minimum": low, "maximum": high}
 
 
 def _nested(value: Schema, shape: Iterable[int]) -> Schema:

@@ -21,6 +21,8 @@ from fogline.runtimes.logs import log
 BACKLOG = 2048
 LOOK_S = 1.0
 LINGER_S = 2.0
+SETTLE_S = 0.1
+"""Between the wish to end and the end of listening: what had arrived while a batch was computed is read first."""
 _HEADS = tuple(b"HTTP/1.1 %d" % each for each in (2, 3, 4, 5))
 _LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -161,6 +163,7 @@ class Server(uvicorn.Server):
         self.listening()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await asyncio.sleep(SETTLE_S)
         await super().shutdown(sockets)
         self.cut = len(self.server_state.tasks)
 

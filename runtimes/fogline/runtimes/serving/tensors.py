@@ -59,12 +59,14 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> Va
     """Nested or flat, as the protocol allows. Raises Refusal."""
     if not isinstance(data, list):
         raise bad_request(f"input {name!r}: data must be a list")
-    flat = data
+    flat: list[Any] = data
     while flat and type(flat[0]) is list:
         if not all(type(each) is list for each in flat):
             raise bad_request(f"input {name!r}: data is nested unevenly")
         flat = list(itertools.chain.from_iterable(flat))
     _check_count(name, shape, len(flat))
+    if datatype[0] in "IU" and float in set(map(type, flat)):
+        flat = [int(each) if type(each) is float and each.is_integer() else each for each in flat]
     _check_types(name, datatype, flat)
     return Values(name, datatype, shape, flat)
 
