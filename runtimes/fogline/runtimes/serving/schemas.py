@@ -50,6 +50,11 @@ def answer(outputs: Sequence[Tensor]) -> Schema:
 def request(signature: Signature | None, *, code: bool) -> Schema:
     """Of `infer`, with one record."""
     if code:
+        text = {"type": "string", "contentMediaType": "application/json"}
+        given = [_tensor(const(UNNAMED), [1], {"enum": [BYTES]}, text)]
+    elif signature is None:
+        given = [_tensor({"type": "string"}, [1], {"enum": list(DATATYPES)}, {})]
+    else:
         given = [_declared(each) for each in signature.inputs]
     inputs = {"type": "array", "prefixItems": given, "minItems": len(given), "maxItems": len(given)}
     return _object({"inputs": inputs}) | {
