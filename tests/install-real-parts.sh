@@ -10,6 +10,7 @@ missing=()
 command -v mosquitto >/dev/null || missing+=(mosquitto)
 command -v ip >/dev/null || missing+=(iproute2)
 command -v ip >/dev/null || missing+=(iproute2)
+command -v wrk >/dev/null || missing+=(wrk)
 command -v java >/dev/null || missing+=(default-jre-headless)
 if ! compgen -G "$jars/kafka_*.jar" >/dev/null; then
     command -v mvn >/dev/null || missing+=(maven)

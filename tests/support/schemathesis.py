@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
 from dataclasses import dataclass
 
 from support.clients import python_of
@@ -30,6 +31,7 @@ def verdict(framework: str, port: int, examples: int, timeout_s: float) -> Verdi
     command += ["--max-examples", str(examples), "--phases", "coverage,fuzzing", "--continue-on-failure"]
     for check in EXCLUDED.get(framework, ()):
         command += ["--exclude-checks", check]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    with tempfile.TemporaryDirectory() as folder:  # it leaves a cache where it runs
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False, cwd=folder)
     found = re.search(r"(\d+) generated", done.stdout)
     return Verdict(int(found[1]) if found else 0, done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:])
