@@ -14,7 +14,8 @@ from fogline.runtimes.codecs import PAYLOAD_LIMIT_BYTES
 from fogline.runtimes.counters import Counters
 from fogline.runtimes.errors import Failure
 from fogline.runtimes.logs import log
-from fogline.runtimes.serving import metrics, plain
+from fogline.runtimes.message import trace_of
+from fogline.runtimes.serving import forward, metrics, plain
 from fogline.runtimes.serving.chain import Answer, Chain
 from fogline.runtimes.serving.http import (
     BINARY,
@@ -75,7 +76,8 @@ class Application:
         self._turns, self._counters = turns, counters
         self._token = token.encode()
         self._depth = plain.depth_of(chain.first.signature())
-        self._reader, self._writer = Reader(chain.first), Writer(chain.last)
+        self._next = forward.Next(spec.forward, token) if spec.forward else None
+        self._reader, self._writer = Reader(chain.first), Writer(None if spec.forward else chain.last)
         self._logged_at = -LOG_EVERY_S
         self._routes = self._table()
 
@@ -115,6 +117,7 @@ class Application:
             "/health": Route("health", b"GET", self._health, open=True),
             "/metrics": Route("metrics", b"GET", self._metrics),
             "/openapi.json": Route("openapi", b"GET", self._openapi),
+            forward.PATH: Route("forward", b"POST", self._forwarded),
             "/predict": Route("predict", b"POST", self._predict),
             "/v2": Route("server", b"GET", self._server),
             "/v2/health/live": Route("health", b"GET", self._live, open=True),
@@ -164,10 +167,21 @@ class Application:
             return Reply(200, body)
         return Reply(200, body, BINARY, ((JSON_LENGTH, b"%d" % head),))
 
+    async def _forwarded(self, call: Call) -> Reply:
+        """From the segment in front of this one; it has the caller, and so the last word on time."""
+        left = call.headers.get(forward.DEADLINE, b"")
+        if left.isdigit() and len(left) < 10:
+            call = call._replace(deadline=min(call.deadline, call.began + int(left) / 1000))
+        payloads = forward.records(await body_of(call.receive, self._spec.limit_bytes))
+        answers = await self._computed(payloads, call) if payloads else []
+        return Reply(200, forward.encoded(answers, _address(call.scope)))
+
     async def _computed(self, payloads: list[bytes], call: Call) -> list[Answer]:
         if len(payloads) == 1 and len(payloads[0]) > PAYLOAD_LIMIT_BYTES:
             raise Refusal(413, f"the record has {len(payloads[0])} bytes, the limit is {PAYLOAD_LIMIT_BYTES}")
         answers = await self._turns.answers(payloads, call.deadline)
+        if self._next is not None:
+            answers = await self._next.answers(answers, call.deadline, trace_of(call.headers.get(forward.TRACE, b"")))
         self._counters.latencies((time.monotonic() - call.began,))
         for answer in answers:
             if isinstance(answer, Failure) and not answer.refused:
@@ -220,3 +234,9 @@ class Application:
         counted = metrics.stages(self._counters.snapshot())
         body = metrics.text(self.requests.lines(), counted, waiting, batches, records, ready)
         return Reply(200, body, metrics.TYPE)
+
+
+def _address(scope: Scope) -> str:
+    """Where this segment was reached."""
+    host, port = scope["server"]
+    return f"{host}:{port}"

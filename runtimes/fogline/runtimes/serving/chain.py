@@ -12,14 +12,14 @@ from fogline.runtimes.errors import Failure
 from fogline.runtimes.frameworks.base import Framework
 from fogline.runtimes.graph import DROP, StageGraph, Wiring
 from fogline.runtimes.message import Item
-from fogline.runtimes.spec import OnErrorSpec, SpecError, StageSpec
+from fogline.runtimes.spec import OnErrorSpec, SegmentSpec, SpecError, StageSpec
 from fogline.runtimes.taps import Taps
 
 Answer = list[bytes] | Failure
 """The encoded records that follow from one (none: it was filtered), or why there are none."""
 
-RESPONSE = "/response"
-"""The queue that the last stage writes; no document can name it."""
+REQUEST, RESPONSE = "/request", "/response"
+"""The queues that the first stage reads and the last one writes; no document can name them."""
 ON_ERROR = OnErrorSpec(retries=0, then=DROP)
 """The caller learns of it at once, and decides whether to try again."""
 
@@ -30,7 +30,7 @@ class Chain:
     def __init__(self, loaded: Loaded, counters: Counters, taps: Taps) -> None:
         """Raises SpecError when the stages are no chain."""
         stages = [stage for stage, _ in loaded]
-        _check(stages)
+        check_chain(stages)
         self.stages = tuple(stage.name for stage in stages)
         self.first: Framework = loaded[0][1]
         self.last: Framework = loaded[-1][1]
@@ -52,7 +52,18 @@ class Chain:
         return answers
 
 
-def _check(stages: Sequence[StageSpec]) -> None:
+def opened(spec: SegmentSpec) -> SegmentSpec:
+    """A served segment as one between two queues, for a trial of its stages."""
+    if spec.serving is None or not spec.stages:
+        return spec
+    stages = list(spec.stages)
+    stages[0] = dataclasses.replace(stages[0], inputs=(REQUEST,))
+    stages[-1] = dataclasses.replace(stages[-1], outputs=(RESPONSE,))
+    return dataclasses.replace(spec, stages=tuple(stages))
+
+
+def check_chain(stages: Sequence[StageSpec]) -> None:
+    """Raises SpecError when they are none."""
     for before, after in itertools.pairwise(stages):
         if len(before.outputs) != 1 or after.inputs != before.outputs:
             raise SpecError(

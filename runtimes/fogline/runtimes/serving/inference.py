@@ -193,11 +193,11 @@ def _object(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 class Writer:
-    """Of responses of a chain that ends with this framework."""
+    """Of responses of a chain that ends with this framework; None: that ends elsewhere."""
 
-    def __init__(self, last: Framework) -> None:
-        self._code = is_code(last)
-        signature = last.signature()
+    def __init__(self, last: Framework | None) -> None:
+        self._code = last is not None and is_code(last)
+        signature = last.signature() if last is not None else None
         self._declared = {each.name: each for each in signature.outputs} if signature is not None else {}
 
     def write(self, request: Inference, answers: Sequence[Answer], named: Mapping[str, str]) -> tuple[bytes, int]:

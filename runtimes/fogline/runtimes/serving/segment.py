@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fogline.runtimes.assembly import load_stages
@@ -23,9 +23,9 @@ from fogline.runtimes.logs import log
 from fogline.runtimes.progress import longest_stall
 from fogline.runtimes.secrets import named
 from fogline.runtimes.serving.app import Application
-from fogline.runtimes.serving.chain import Chain
+from fogline.runtimes.serving.chain import Chain, check_chain
 from fogline.runtimes.serving.turns import Turns
-from fogline.runtimes.spec import SegmentSpec, SegmentState, ServingSpec
+from fogline.runtimes.spec import SegmentSpec, SegmentState, ServingSpec, StageSpec
 from fogline.runtimes.state import StateFile
 from fogline.runtimes.taps import Taps
 
@@ -66,8 +66,8 @@ class ServedSegment:
 
         Raises StageUnusable, SpecError or Cut.
         """
-        token = check(self._serving)
         loaded = load_stages(self.spec, self._artifacts)
+        token = check(self._serving, [stage for stage, _ in loaded])
         self._frameworks = [framework for _, framework in loaded]
         collect_rarely()
         chain = Chain(loaded, self._counters, self.taps)
@@ -159,11 +159,12 @@ class ServedSegment:
         log.info("%s %s", self.spec.assignment_id, state)
 
 
-def check(serving: ServingSpec) -> str:
-    """That a segment could serve here; the token, empty without one.
+def check(serving: ServingSpec, stages: Sequence[StageSpec]) -> str:
+    """That the loaded stages could be served here; the token, empty without one.
 
-    Raises StageUnusable without the libraries, SpecError without the secret.
+    Raises StageUnusable without the libraries, SpecError without the secret or when the stages are no chain.
     """
+    check_chain(stages)
     try:
         import fogline.runtimes.serving.server  # noqa: F401
     except ModuleNotFoundError as error:

@@ -9,8 +9,7 @@ import itertools
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fogline.runtimes.serving.refusals import bad_request
 
@@ -38,8 +37,7 @@ SIZES = 32
 """Most dimensions, as in numpy before version 2."""
 
 
-@dataclass(frozen=True)
-class Values:
+class Values(NamedTuple):
     """A whole tensor: `shape[0]` records."""
 
     name: str
