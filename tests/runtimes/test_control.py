@@ -106,6 +106,11 @@ def test_bind_and_drain_are_passed_on(control: Control, segment: FakeSegment) ->
     assert (segment.bound, segment.drains) == (2, [2.5])
 
 
+def test_the_revision_is_passed_on(control: Control, segment: FakeSegment) -> None:
+    assert control.ask("routes", revision=7)["ok"] is True
+    assert segment.revision == "7"
+
+
 def test_replay_tells_how_many_letters_are_its_own_or_why_it_cannot_tell(control: Control) -> None:
     assert control.ask("replay", letters=[1, 2, 30]) == {"id": "replay", "ok": True, "accepted": 2}
     assert control.ask("replay", letters=[])["error"] == "dead letters /d: disk I/O error"
