@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
+import socket
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -157,6 +159,16 @@ def test_a_body_or_a_record_that_is_too_large(callers: dict[str, Caller]) -> Non
             assert (reply.status, reply.headers["connection"]) == (413, "close")
             assert f"larger than {LIMIT} bytes" in reply.error
     assert callers["onnx"].predict(b" " * (LIMIT - 9) + b"[1,2,3]").status == 200
+
+
+def test_a_caller_that_goes_on_sending_when_it_is_refused_still_gets_the_reply(callers: dict[str, Caller]) -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: 9999999\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", callers["onnx"].port), timeout=20) as sock:
+        sock.sendall(head + b" " * (LIMIT + 1))
+        select.select([sock], [], [], 20)
+        for _ in range(20):
+            sock.sendall(b" " * 10_000)
+        assert sock.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
 def test_they_all_still_answer(callers: dict[str, Caller]) -> None:

@@ -81,12 +81,8 @@ class _Protocol(HttpToolsProtocol):
     def lingers(self) -> bool:
         """A caller that is still sending when it is refused would lose the reply to a reset: what it sends is read
         and dropped for a while, then the connection is closed."""
-        if (
-            self._lingering
-            or self.begun_at is None
-            or self.transport.is_closing()
-            or not self.transport.can_write_eof()
-        ):
+        sending = self.cycle is not None and self.cycle.response_complete and self.cycle.more_body
+        if self._lingering or not sending or self.transport.is_closing():
             return False
         self._lingering, self.begun_at = True, None
         self.transport.write_eof()
@@ -186,13 +182,14 @@ class Server(uvicorn.Server):
 def listener(host: str, port: int) -> socket.socket:
     """Bound, not listening yet. Raises NotConnected with the reason when the address cannot be had."""
     _allow_many_connections()
-    family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
+    everywhere = not host and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if ":" in host or everywhere else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if not host else 1)
-        sock.bind((host or "::", port))
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not everywhere))
+        sock.bind((host, port))
     except OSError as error:
         sock.close()
         raise NotConnected(f"cannot listen at {host or 'any address'}, port {port}: {error.strerror}") from None
