@@ -71,12 +71,6 @@ class Next:
             raise _passed_on(self.address, status, body)
         return _put_together(answers, _decoded(self.address, body, len(records)))
 
-    def close(self) -> None:
-        """Let go of the connections that nobody uses."""
-        for _, writer in self._idle:
-            writer.close()
-        self._idle.clear()
-
     async def _asked(self, body: bytes, deadline: float, trace: str) -> tuple[int, bytes]:
         left_ms = max(1, int(1000 * (deadline - time.monotonic())))
         traced = b"traceparent: %s\r\n" % trace.encode() if trace else b""
