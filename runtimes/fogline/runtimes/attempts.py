@@ -76,6 +76,8 @@ def failure(stage: str, failed: Failed, item: Item, attempts: int) -> Failure:
 def together(outcomes: Sequence[Outcome]) -> set[int]:
     """Which errors (by `id`) several records share: they failed in one call, which blames none of them."""
     failed = [id(each) for each in outcomes if isinstance(each, Failed)]
+    if len(failed) < 2:
+        return set()
     return {each for each, count in Counter(failed).items() if count > 1}
 
 

@@ -6,13 +6,14 @@ import dataclasses
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fogline.runtimes.spec import SegmentSpec
-from support.segments import RunningSegment
+from support.segments import RunningSegment, wait_until
 from support.served import Served, calling, code_served, onnx_stage, served, serving, serving_all
 
 pytestmark = pytest.mark.e2e
@@ -96,6 +97,34 @@ def test_a_next_segment_that_is_away_is_waited_for_until_the_deadline(tmp_path: 
                 process.until("ready")
                 assert call.predict([[1, 2, 3]]).json == [[2, 4, 6]]
                 assert process.terminate() == 0
+
+
+def test_what_was_under_way_when_it_broke_off_is_not_sent_twice(tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    source = f"""
+import time
+
+def handler(data):
+    with open({str(seen)!r}, "a") as file:
+        file.write("x")
+    if data == "slow" and len(open({str(seen)!r}).read()) < 3:
+        time.sleep(60)
+    return data
+"""
+    back = served(code_served(tmp_path / "late", source))
+    assert back.serving is not None
+    front = in_front_of(tmp_path / "code", back.serving.port)
+    with serving(tmp_path / "front", front) as running, calling(running.port) as call:
+        with RunningSegment(back, tmp_path / "back") as process, ThreadPoolExecutor() as pool:
+            process.until("ready")
+            assert call.predict("quick").json == "quick"  # its connection is kept
+            under_way = pool.submit(call.predict, "slow")
+            wait_until(lambda: seen.read_text() == "xx", "it is in the middle")
+            process.kill()
+            reply = under_way.result()
+        assert reply.status == 502
+        assert "broke off" in reply.error
+        assert seen.read_text() == "xx"
 
 
 def test_deadline_and_trace_go_along(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@
     200                        [{"results": [...]} or {"stage", "node", "reason", "refused"}, ...]
 
 Connections are kept and used again. One that cannot be made is tried again until the deadline; one that had been kept
-and is found closed is replaced. A request whose connection breaks after that is not sent twice: stages may hold state.
+and was closed since is replaced. A request whose connection breaks is not sent twice: stages may hold state.
 """
 
 from __future__ import annotations
@@ -71,32 +71,28 @@ class Next:
             raise _passed_on(self.address, status, body)
         return _put_together(answers, _decoded(self.address, body, len(records)))
 
-    def close(self) -> None:
-        """Let go of the connections that nobody uses."""
-        for _, writer in self._idle:
-            writer.close()
-        self._idle.clear()
-
     async def _asked(self, body: bytes, deadline: float, trace: str) -> tuple[int, bytes]:
         left_ms = max(1, int(1000 * (deadline - time.monotonic())))
         traced = b"traceparent: %s\r\n" % trace.encode() if trace else b""
         sizes = b"%s: %d\r\ncontent-length: %d\r\n\r\n" % (DEADLINE, left_ms, len(body))
         request = b"".join((self._head, traced, sizes, body))
-        while True:
-            kept = bool(self._idle)
-            connection = self._idle.pop() if kept else await self._connected()
-            try:
-                answer = await _exchanged(connection, request)
-            except (Broken, ConnectionError):
-                connection[1].close()
-                if not kept:
-                    raise
-            except BaseException:
-                connection[1].close()
-                raise
-            else:
-                self._keep(connection, answer[2])
-                return answer[0], answer[1]
+        connection = self._kept() or await self._connected()
+        try:
+            answer = await _exchanged(connection, request)
+        except BaseException:
+            connection[1].close()
+            raise
+        self._keep(connection, answer[2])
+        return answer[0], answer[1]
+
+    def _kept(self) -> _Connection | None:
+        """One that the other end has not closed since."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not (reader.at_eof() or reader.exception() or writer.is_closing()):
+                return reader, writer
+            writer.close()
+        return None
 
     async def _connected(self) -> _Connection:
         """Until it works; the caller's deadline ends it."""

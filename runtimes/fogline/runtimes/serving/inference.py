@@ -17,6 +17,7 @@ from fogline.runtimes.frameworks.signature import Signature
 from fogline.runtimes.options import FRAMEWORK_ALIASES
 from fogline.runtimes.serving.chain import Answer
 from fogline.runtimes.serving.refusals import bad_request, of_record
+from fogline.runtimes.serving.single import SingleRecord, SingleValues
 from fogline.runtimes.serving.tensors import (
     BYTES,
     DATATYPES,
@@ -54,6 +55,7 @@ class Reader:
     def __init__(self, first: Framework) -> None:
         self._code = is_code(first)
         self._signature = first.signature()
+        self._single = SingleRecord(self._signature)
 
     def read(self, body: bytes, json_length: int | None) -> Inference:
         """`json_length`: bytes of JSON in front of the binary data; None: there is no such data. Raises Refusal."""
@@ -61,12 +63,13 @@ class Reader:
         if json_length is not None and not 0 <= json_length <= len(body):
             raise bad_request(f"Inference-Header-Content-Length is {json_length}, the body has {len(body)} bytes")
         document = _document(head)
+        if not data and document.keys() == {"inputs"}:
+            payload = self._single.payload(document["inputs"])
+            if payload is not None:
+                return Inference([payload], "", (), False)
         given = _inputs(document, data)
-        parameters = _object(document, "parameters")
-        records = _count(given)
-        payloads = self._payloads(given)
-        if len(payloads) != records:
-            raise bad_request(f"{len(payloads)} records came of {records} rows")
+        _check_rows(given)
+        payloads, parameters = self._payloads(given), _object(document, "parameters")
         ident = document.get("id", "")
         if not isinstance(ident, str):
             raise bad_request("id must be a string")
@@ -158,12 +161,10 @@ def _tensor(given: Mapping[str, Any], data: bytes) -> tuple[Values, int]:
     return from_binary(name, str(datatype), shape, data[:size]), size
 
 
-def _count(given: Sequence[Values]) -> int:
-    counts = {each.shape[0] for each in given}
-    if len(counts) > 1:
+def _check_rows(given: Sequence[Values]) -> None:
+    if len({each.shape[0] for each in given}) > 1:
         sizes = ", ".join(f"{each.name!r}: {each.shape[0]}" for each in given)
         raise bad_request(f"row i of every input is record i, but the inputs have different numbers of rows: {sizes}")
-    return counts.pop()
 
 
 def _wanted(document: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
@@ -199,12 +200,18 @@ class Writer:
     def __init__(self, last: Framework | None) -> None:
         self._code = last is not None and is_code(last)
         signature = last.signature() if last is not None else None
+        self._single = SingleValues(signature)
         self._declared = {each.name: each for each in signature.outputs} if signature is not None else {}
 
     def write(self, request: Inference, answers: Sequence[Answer], named: Mapping[str, str]) -> tuple[bytes, int]:
         """The body, and how much of it is JSON; all of it when nothing is binary. `named`: name and version of the
         model. Raises Refusal for the first record that failed."""
-        tensors = self._tensors(_results(answers))
+        results = _results(answers)
+        if not request.outputs and not request.binary:
+            body = self._single.body(results, {**named, "id": request.id} if request.id else named)
+            if body is not None:
+                return body, len(body)
+        tensors = self._tensors(results)
         asked = request.outputs or tuple((name, request.binary) for name in tensors)
         outputs, data = [], []
         for name, binary in asked:
@@ -218,10 +225,8 @@ class Writer:
             else:
                 output["data"] = tensor.flat
             outputs.append(output)
-        document = dict(named)
-        if request.id:
-            document["id"] = request.id
-        head = orjson.dumps(document | {"outputs": outputs})
+        identity = {"id": request.id} if request.id else {}
+        head = orjson.dumps({**named, **identity, "outputs": outputs})
         return b"".join((head, *data)), len(head)
 
     def _tensors(self, results: Sequence[Sequence[bytes]]) -> dict[str, Values]:

@@ -40,7 +40,7 @@ _PAGE = """<!doctype html>
 <p>A pipeline in API mode{version}. Its stages: {stages}. Type a record, or a list of records, as JSON.</p>
 <form id="form"><label for="record">Record</label><textarea id="record" rows="8">{example}</textarea>
 {token}<button>Send</button></form>
-<label for="answer">Answer</label><pre id="answer" role="status"></pre>
+<p>Answer</p><pre id="answer" role="status"></pre>
 <p><a href="openapi.json">openapi.json</a> · <a href="metrics">metrics</a> · <a href="health">health</a> ·
 <a href="v2/models/{name}">model</a></p>
 <script>{script}</script></body></html>
