@@ -18,7 +18,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from support.cluster import LAYERS, Cluster, Process, cluster, wait_for, write_code, write_json
-from support.endpoints import HOST, an_api, ask, code, free_range, is_free
+from support.endpoints import HOST, an_api, ask, code, delete_all, free_range, is_free, stage_of, status_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -58,8 +58,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def clean(site: Cluster) -> Iterator[Cluster]:
     """The same, with nothing deployed afterwards."""
     yield site
-    for each in json.loads(site.coord("list", "--output", "json").stdout):
-        site.coord("delete", each["id"])
+    delete_all(site)
 
 
 def a_model(folder: Path, **props: Any) -> dict[str, Any]:
@@ -82,7 +81,7 @@ def on_three(folder: Path, first: str = ADD, last: str = SHOW) -> dict[str, Any]
 
 def endpoints(site: Cluster, id_: str) -> dict[str, str]:
     """Segment -> URL."""
-    return {each["segment"]: each["url"] for each in site.status(id_)["endpoints"]}
+    return {each["segment"]: each["url"] for each in status_of(site, id_)["endpoints"]}
 
 
 def test_a_single_model_of_this_machine(clean: Cluster, tmp_path: Path) -> None:
@@ -94,7 +93,12 @@ def test_a_single_model_of_this_machine(clean: Cluster, tmp_path: Path) -> None:
     assert rows == [["endpoint", url, "(outside)", "add-up"]]
     submitted = clean.coord("submit", str(document)).stdout
     assert f"endpoint {url}/ (models: sum, add-up)" in submitted
-    assert f"endpoint {url}/ (models: sum, add-up)" in clean.coord("status", "sum").stdout
+    shown = clean.coord("status", "sum").stdout
+    assert (f"endpoint {url}/ (models: sum, add-up)" in shown, "FAILED" in shown, "DROPPED" in shown) == (
+        True,
+        True,
+        False,
+    )
     assert ask(url, {"a": 1, "b": 2}) == (200, pytest.approx(3))
     status, answer = ask(url, {"inputs": [tensor("a", 2), tensor("b", 5)]}, path="v2/models/add-up/infer")
     assert (status, answer["model_version"]) == (200, "1")
@@ -107,9 +111,8 @@ def test_a_single_model_of_this_machine(clean: Cluster, tmp_path: Path) -> None:
     assert refused.returncode == 5
     assert "sum answered 400:" in refused.stderr
     assert "'b' is missing" in refused.stderr
-    row = clean.stage("sum", "add-up")
+    row = stage_of(clean, "sum", "add-up")
     assert (row["in"], row["done"], row["dropped"]) == (7, 6, 1)
-    assert "FAILED" in clean.coord("status", "sum").stdout
     assert "unchanged" in clean.coord("submit", str(document)).stdout
     assert is_free(FIRST) is False
     clean.coord("delete", "sum")
@@ -136,7 +139,7 @@ def test_stages_of_one_process(clean: Cluster, tmp_path: Path) -> None:
     assert ask(url, {"a": -4}) == (204, None)
     nothing = clean.coord("predict", "kept", "-d", '{"a": -4}')
     assert (nothing.stdout, nothing.stderr) == ("", "nothing came of it: a stage filtered it\n")
-    assert clean.stage("kept", "keep")["filtered"] == 2
+    assert stage_of(clean, "kept", "keep")["filtered"] == 2
     records = tmp_path / "records.jsonl"
     records.write_text('{"a": 4}\n{"a": -4}\n{"a": 0}\n')
     tried = clean.coord("test", str(document), "--input", str(records)).stdout
@@ -155,17 +158,17 @@ def test_stages_of_three_nodes(clean: Cluster, tmp_path: Path) -> None:
     assert (status, answer["error"]) == (500, "stage double on cloud_1 failed: ValueError: too large")
     failed = clean.coord("predict", "far", "-d", '{"x": 200}', check=False)
     assert (failed.returncode, "stage double on cloud_1" in failed.stderr) == (5, True)
-    assert clean.stage("far", "double")["dropped"] == 2
-    assert clean.stage("far", "show")["done"] == 1
+    assert stage_of(clean, "far", "double")["dropped"] == 2
+    assert stage_of(clean, "far", "show")["done"] == 1
 
 
 def test_what_a_new_revision_leaves_as_it_is_keeps_process_and_port(clean: Cluster, tmp_path: Path) -> None:
     document = write_json(tmp_path / "far.json", on_three(tmp_path))
     clean.coord("submit", str(document))
-    urls, before = endpoints(clean, "far"), {row["name"]: row["pid"] for row in clean.status("far")["stages"]}
+    urls, before = endpoints(clean, "far"), {row["name"]: row["pid"] for row in status_of(clean, "far")["stages"]}
     write_json(document, on_three(tmp_path, last=SHOW.replace("'y'", "'z'")))
     clean.coord("submit", str(document))
-    after = {row["name"]: row["pid"] for row in clean.status("far")["stages"]}
+    after = {row["name"]: row["pid"] for row in status_of(clean, "far")["stages"]}
     assert endpoints(clean, "far") == urls
     assert [name for name in after if after[name] == before[name]] == ["add", "double"]
     assert ask(urls["add"], {"x": 1}) == (200, {"z": 4})
@@ -189,8 +192,8 @@ def test_a_segment_that_dies_is_back_before_its_callers_give_up(clean: Cluster, 
     assert ask(url, {"x": 1})[0] == 200
     with ThreadPoolExecutor() as pool:
         under_way = pool.submit(ask, url, {"x": SLOW - 1})
-        wait_for("it is in the middle", lambda: clean.stage("far", "add")["done"] == 2)
-        os.kill(clean.stage("far", "double")["pid"], signal.SIGKILL)
+        wait_for("it is in the middle", lambda: stage_of(clean, "far", "add")["done"] == 2)
+        os.kill(stage_of(clean, "far", "double")["pid"], signal.SIGKILL)
         died_at = time.monotonic()
         status, answer = under_way.result()
     assert (status, f"{HOST}:{FIRST + 1} broke off" in answer["error"]) == (502, True), answer
@@ -237,12 +240,12 @@ def test_a_port_that_somebody_else_has_is_waited_for(clean: Cluster, tmp_path: P
     document = write_json(tmp_path / "p.json", an_api("p", {"add": stage}, infra={"edge_node": {}}))
     with socket.create_server((HOST, LAST)):
         clean.coord("submit", str(document), "--detach")
-        said = wait_for("it says so", lambda: clean.stage("p", "add")["reason"])
+        said = wait_for("it says so", lambda: stage_of(clean, "p", "add")["reason"])
         assert said == f"cannot listen at {HOST}, port {LAST}: Address already in use"
-        assert clean.stage("p", "add")["state"] != "ready"
+        assert stage_of(clean, "p", "add")["state"] != "ready"
         unanswered = clean.coord("predict", "p", "-d", "1", check=False)
         assert (unanswered.returncode, said in unanswered.stderr) == (8, True)
-    wait_for("then it is ready", lambda: clean.status("p")["state"] == "running")
+    wait_for("then it is ready", lambda: status_of(clean, "p")["state"] == "running")
     assert ask(f"http://{HOST}:{LAST}", {"x": 1}) == (200, {"x": 2})
 
 

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from support.cluster import write_code
+from fogline.coordinator.cli.client import connect
+from fogline.coordinator.cli.following import status_json
+from fogline.v1 import operator_coordinator_pb2 as operator
+from support.cluster import WAIT_S, Cluster, write_code
 
 HOST = "127.0.0.1"
 
@@ -58,3 +61,21 @@ def code(folder: Path, source: str, before: str = "", after: str = "", **more: A
 def an_api(id_: str, stages: dict[str, Any], **more: Any) -> dict[str, Any]:
     """A document in API mode."""
     return {"version": "1.0", "id": id_, "package-mode": "api", "pipeline": stages, **more}
+
+
+def status_of(site: Cluster, id_: str) -> dict[str, Any]:
+    """As `coord status` tells it, without a process for it."""
+    with connect(site.address) as stub:
+        return status_json(stub.Status(operator.StatusRequest(id=id_, fresh=True), timeout=WAIT_S))
+
+
+def stage_of(site: Cluster, id_: str, name: str) -> dict[str, Any]:
+    """One row of it."""
+    return next(row for row in status_of(site, id_)["stages"] if row["name"] == name)
+
+
+def delete_all(site: Cluster) -> None:
+    """Nothing is deployed afterwards."""
+    with connect(site.address) as stub:
+        for each in stub.ListDeployments(operator.ListDeploymentsRequest(), timeout=WAIT_S).deployments:
+            stub.Delete(operator.DeleteRequest(id=each.id), timeout=WAIT_S)
