@@ -3,6 +3,7 @@
 # make check   while working: lint and the fast tests
 # make test    before a change is done: everything, with real brokers
 # make chaos   the long form of the end-to-end tests, under faults; SEEDS=3 for more of them
+# make fuzz    the long form of the fuzzing of the REST interface: thousands of requests
 # make bench   figures against peers measured in the same run (ROWS=mqtt,hop for some of them)
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ PYTHON ?= python3
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 
-.PHONY: .venv demo lstm check lint test chaos bench clean
+.PHONY: .venv demo lstm check lint test chaos fuzz bench clean
 
 .venv: .venv/ready-dev
 
@@ -47,6 +48,10 @@ SEEDS ?= 1
 chaos: .venv/ready-dev
 	tests/install-real-parts.sh
 	PYTHONPATH=tests $(BIN)/python tests/chaos/run.py --seeds $(SEEDS)
+
+fuzz: .venv/ready-dev
+	tests/install-real-parts.sh
+	PYTHONPATH=tests $(BIN)/python tests/clients/schemathesis_full.py
 
 bench: .venv/ready-dev
 	tests/install-real-parts.sh

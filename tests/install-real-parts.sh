@@ -14,6 +14,7 @@ command -v ip >/dev/null || missing+=(iproute2)
 command -v git >/dev/null || missing+=(git)
 # Debian starts the server it installs: nobody's own machine is to be opened for a test.
 command -v sshd >/dev/null || [ -d /run/systemd/system ] || missing+=(openssh-server)
+command -v wrk >/dev/null || missing+=(wrk)
 command -v java >/dev/null || missing+=(default-jre-headless)
 if ! compgen -G "$jars/kafka_*.jar" >/dev/null; then
     command -v mvn >/dev/null || missing+=(maven)
@@ -36,3 +37,6 @@ if ! compgen -G "$jars/kafka_*.jar" >/dev/null; then
 fi
 
 "$root/.venv/bin/python" "$root/tests/support/tensorflow_env.py" >/dev/null
+# The foreign clients of an inference server, each in an environment of its own.
+"$root/.venv/bin/python" "$root/tests/clients/install.py" >/dev/null ||
+    echo "foreign clients are missing: their tests are skipped." >&2

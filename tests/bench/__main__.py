@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import fleet, hop, kafka, memory, mqtt, ready
+from bench import fleet, hop, kafka, memory, mqtt, ready, rest
 from bench.rows import Row, as_json, table, unmeasured
 from bench.size import FULL, QUICK, Size
 
@@ -25,6 +25,7 @@ GROUPS: dict[str, Callable[[Path, Size], list[Row]]] = {
     "agent": memory.agent_rows,
     "segment": memory.segment_rows,
     "ready": ready.rows,
+    "rest": rest.rows,
     "fleet": fleet.rows,
 }
 

@@ -16,7 +16,8 @@ import pytest
 from fogline.runtimes import registry
 from fogline.runtimes.codecs import encode_json
 from fogline.runtimes.errors import BadMessage, StageUnusable
-from fogline.runtimes.frameworks.base import Failed, Framework, Tensor
+from fogline.runtimes.frameworks.base import Failed, Framework
+from fogline.runtimes.frameworks.signature import Declared, Tensor
 from fogline.runtimes.frameworks.tensor_model import TensorModel
 from fogline.runtimes.spec import StageSpec
 from support import tensorflow_env
@@ -211,6 +212,17 @@ def test_an_input_of_the_models_own_name_needs_no_option(name: str, path: Path, 
     else:
         assert stage.inputs == (Tensor("x", "float32", (2,)),)
         assert number(answer(stage.process([{"x": [1, 1]}])[0])) == pytest.approx(2, abs=tolerance(name))
+
+
+@models
+def test_what_it_says_of_its_records_is_told_to_callers(name: str, path: Path, keras: Keras | None) -> None:
+    plain, named = (loaded(name, path, keras, **given).signature() for given in ({}, {"input": ["a", "b"]}))
+    assert plain is not None
+    assert named is not None
+    sklearn = KITS[name].framework == "sklearn"
+    assert plain.inputs == (Declared("" if sklearn else "x", "FP64" if sklearn else "FP32", (2,)),)
+    assert [(each.name, each.shape) for each in named.inputs] == [("a", ()), ("b", ())]
+    assert (plain.only_object, named.only_object) == (False, True)
 
 
 @models

@@ -25,6 +25,7 @@ class FakeSegment:
         self.taps = Taps()
         self.bound = 0
         self.drains: list[float] = []
+        self.revision = ""
 
     def status(self) -> dict[str, Any]:
         return {"state": "ready"}
@@ -34,6 +35,9 @@ class FakeSegment:
 
     def request_drain(self, deadline_s: float, leaving: Collection[str] = ()) -> None:
         self.drains.append(deadline_s)
+
+    def request_routes(self, revision: str) -> None:
+        self.revision = revision
 
     def request_replay(self, numbers: Iterable[int]) -> int:
         if not (found := list(numbers)):
@@ -100,6 +104,11 @@ def test_bind_and_drain_are_passed_on(control: Control, segment: FakeSegment) ->
     assert control.ask("bind")["ok"]
     assert control.ask("drain", deadline_s=2.5)["ok"]
     assert (segment.bound, segment.drains) == (2, [2.5])
+
+
+def test_the_revision_is_passed_on(control: Control, segment: FakeSegment) -> None:
+    assert control.ask("routes", revision=7)["ok"] is True
+    assert segment.revision == "7"
 
 
 def test_replay_tells_how_many_letters_are_its_own_or_why_it_cannot_tell(control: Control) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fogline.runtimes.host import COLLECT_AFTER
+from fogline.runtimes.garbage import COLLECT_AFTER
 from fogline.runtimes.spec import Exit, OnErrorSpec, SegmentSpec, digest
 from support.mosquitto import Mosquitto, free_port
 from support.mqtt_peer import Peer

@@ -15,7 +15,8 @@ from typing import Any
 
 from fogline.runtimes import registry
 from fogline.runtimes.errors import BadMessage, StageUnusable
-from fogline.runtimes.frameworks.base import Failed, Framework, Result, Tensor
+from fogline.runtimes.frameworks.base import Failed, Framework, Result
+from fogline.runtimes.frameworks.signature import Tensor
 from fogline.runtimes.spec import StageSpec
 
 

@@ -87,6 +87,7 @@ async def look(copy: Copy) -> bool:
             if copy.control is None:
                 copy.control = await introduce(copy, timeout_s=None)
             absorb(copy, await copy.control.call("status", timeout_s=None))
+            await _tell_revision(copy, copy.control)
         except (Silent, FoglineError) as error:
             control, copy.control = copy.control, None
             if control:
@@ -96,6 +97,18 @@ async def look(copy: Copy) -> bool:
                 copy.show(copy.state, f"its control socket does not answer: {error}")
             return denied
     return True
+
+
+async def _tell_revision(copy: Copy, control: Control) -> None:
+    """No part of the spec, so a process that is kept is told of every revision that keeps it."""
+    revision = copy.wish.revision
+    if copy.told_revision in {None, revision} or copy.state not in {CopyState.LOADED, CopyState.READY}:
+        return
+    try:
+        await control.call("routes", revision=str(revision))
+    except FoglineError as error:  # of a former release: it goes on without
+        log.warning("%s: does not take its revision: %s", copy.name, error)
+    copy.told_revision = revision
 
 
 def _count_silence(copy: Copy, waited_s: float) -> None:

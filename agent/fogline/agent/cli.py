@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fogline.agent.config import ENVIRONMENTS, LAYERS, REFUSABLE, Config, parse_labels, parse_size
+from fogline.agent.config import ENVIRONMENTS, LAYERS, REFUSABLE, Config, parse_labels, parse_ports, parse_size
 from fogline.wire.terms import FoglineError
 
 _ABOUT = "Runs on a node what a coordinator asks for. Each command explains itself: fogline-agent COMMAND --help."
@@ -59,6 +59,7 @@ def _run(given: argparse.Namespace) -> None:
         insecure=given.insecure,
         environments=given.environments,
         refuses=tuple(given.refuse),
+        ports=parse_ports(given.ports),
         artifact_cap_bytes=parse_size(given.artifact_cap),
         tied=given.tied,
     )
@@ -141,6 +142,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--artifact-cap", default="4GiB", metavar="SIZE", help="how much the artifact cache may hold (default: 4GiB)"
+    )
+    run.add_argument(
+        "--ports",
+        default="31000-31999",
+        metavar="FIRST-LAST",
+        help="where pipelines in API mode may listen (default: 31000-31999)",
     )
     run.add_argument("--tied", action="store_true", help=argparse.SUPPRESS)
     run.set_defaults(command=_run)

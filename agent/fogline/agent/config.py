@@ -39,6 +39,8 @@ class Config:
     since stages run in the agent's own environment."""
     refuses: tuple[str, ...] = ()
     """Kinds of models that must not be loaded here."""
+    ports: tuple[int, int] = (31000, 31999)
+    """First and last of those that segments listen at in API mode; the coordinator hands them out."""
     artifact_cap_bytes: int = 4 * 1024**3
     """How much of what nothing needs any more may stay among the artifacts, for the case that it is needed again."""
     tied: bool = False
@@ -75,6 +77,15 @@ def parse_size(given: str) -> int:
     if found is None:
         raise _invalid(f"--artifact-cap {given!r} is not a size, for example 4GiB or 500MiB")
     return int(found[1]) << _UNITS[found[2]]
+
+
+def parse_ports(given: str) -> tuple[int, int]:
+    """First and last of `31000-31999`. Raises FoglineError for anything that is no range of ports."""
+    found = re.fullmatch(r"(\d{1,5})-(\d{1,5})", given)
+    first, last = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= first <= last <= 65535:
+        raise _invalid(f"--ports {given!r} is not FIRST-LAST, two ports up to 65535, for example 31000-31999")
+    return first, last
 
 
 def _invalid(sentence: str) -> FoglineError:

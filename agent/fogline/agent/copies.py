@@ -36,6 +36,8 @@ class Copy:
         self.stopping = False
         """The process was told to end: its end is no accident."""
         self.bound = False
+        self.told_revision: int | None = None
+        """The one its process was told it is labelled with, 0 before; None: it answers no requests, so it is not."""
         self.started_at_s = 0.0
         self.restart_at_s = 0.0
         self.fruitless_starts = 0

@@ -68,7 +68,8 @@ class Custody:
 
     def attend(self, copy: Copy, handle: Handle, *, found: bool = False) -> None:
         """Look after a process until it has ended."""
-        health, who = _terms(copy)
+        health, who, serves = _terms(copy)
+        copy.told_revision = 0 if serves else None
         copy.handle = handle
         copy.started_at_s = _now_s() - handle.age_s
         copy.condemned = ""
@@ -173,14 +174,15 @@ async def _within(doing: Coroutine[Any, Any, Any], limit_s: float) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _terms(copy: Copy) -> tuple[HealthSpec, str]:
-    """The deadlines of a copy, and who is meant when one is over."""
+def _terms(copy: Copy) -> tuple[HealthSpec, str, bool]:
+    """The deadlines of a copy, who is meant when one is over, and whether it answers requests."""
     try:
         spec = read_spec(copy.wish)
     except FoglineError as error:  # of a newer release, say: it runs all the same
         log.warning("%s: usual deadlines: %s", copy.name, error.sentence)
-        return HealthSpec(), f"copy {copy.name}"
-    return spec.health, f"stage {spec.stages[0].name}" if len(spec.stages) == 1 else f"segment {spec.segment}"
+        return HealthSpec(), f"copy {copy.name}", False
+    who = f"stage {spec.stages[0].name}" if len(spec.stages) == 1 else f"segment {spec.segment}"
+    return spec.health, who, spec.serving is not None
 
 
 def _restart_policy(copy: Copy) -> str:

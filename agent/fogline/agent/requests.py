@@ -21,6 +21,7 @@ from fogline.agent.answers import in_chunks, log_pieces, tapped
 from fogline.agent.host.environments import Environments
 from fogline.agent.host.stagelog import From
 from fogline.agent.letters import DeadLetters, LetterRequest
+from fogline.agent.predicting import predict
 from fogline.agent.publishing import publisher
 from fogline.agent.supervisor import Supervisor
 from fogline.v1 import agent_coordinator_pb2 as agent
@@ -37,7 +38,7 @@ FAREWELL_S = 5.0
 _PIECES_HELD = 16
 _REPLIES_HELD = 16
 """Before whoever answers is held up."""
-_HOLDINGS_BYTES = 1024 * 1024
+_HOLDINGS_BYTES = _ANSWER_BYTES = 1024 * 1024
 _PIECE_S = 60.0
 """How long the broker may take to confirm one piece, where the request names no deadline."""
 
@@ -82,6 +83,7 @@ class Requests:
             "publish": self._publish,
             "holdings": self._holdings,
             "dead_letters": self._dead_letters,
+            "predict": self._predict,
         }
 
     def open(self, stub: AgentCoordinatorAsyncStub) -> None:
@@ -157,6 +159,19 @@ class Requests:
         async with aclosing(tapped(copy, wanted.queue, wanted.count)) as batches:
             async for lines in batches:
                 yield agent.NodeReply(data=lines)
+
+    async def _predict(self, asked: _Asked) -> Replies:
+        wanted, body = asked.request.predict, [asked.request.predict.body]
+        copy = self._supervisor.find(wanted.assignment)
+        while wanted.more:
+            yield agent.NodeReply()
+            wanted = (await asked.pieces.get()).predict
+            body.append(wanted.body)
+        status, answer = await predict(copy, b"".join(body))
+        pieces = [answer[begin : begin + _ANSWER_BYTES] for begin in range(0, len(answer), _ANSWER_BYTES)]
+        yield agent.NodeReply(http_status=status, data=pieces[0] if pieces else b"")
+        for piece in pieces[1:]:
+            yield agent.NodeReply(data=piece)
 
     async def _publish(self, asked: _Asked) -> Replies:
         wanted = asked.request.publish

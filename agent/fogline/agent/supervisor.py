@@ -91,7 +91,10 @@ class Supervisor:
         numbered = replace(stored, epoch=desired.epoch, generation=desired.generation)
         self._store.save_desired(numbered, wishes)
         for wish in wishes:
-            self._copy(wish).wish = wish
+            copy = self._copy(wish)
+            if copy.told_revision is not None and copy.wish.revision != wish.revision:
+                copy.look_now.set()
+            copy.wish = wish
         self._nudged.set()
         self.changed.set()  # the number of the desired state is part of the observation
 

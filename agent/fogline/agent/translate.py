@@ -66,6 +66,8 @@ def node_facts(config: Config, facts: Facts) -> common.NodeFacts:
         libc=facts.libc,
         environments=config.environments,
         refuses=config.refuses,
+        first_port=config.ports[0],
+        last_port=config.ports[1],
     )
 
 

@@ -4,7 +4,7 @@ isort:skip_file
 The agent dials in; everything the two say to each other is here.
 
 History: protocol 1, first release. Since then, without another protocol: StageObserved.readings (left out by older
-agents, passed over by older coordinators).
+agents, passed over by older coordinators); Predict (refused by older agents).
 """
 
 from collections import abc as _abc
@@ -352,6 +352,7 @@ class NodeRequest(_message.Message):
     PUBLISH_FIELD_NUMBER: _builtins.int
     HOLDINGS_FIELD_NUMBER: _builtins.int
     DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    PREDICT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     deadline_s: _builtins.float
     cancel: _builtins.bool
@@ -368,6 +369,8 @@ class NodeRequest(_message.Message):
     def holdings(self) -> Global___Holdings: ...
     @_builtins.property
     def dead_letters(self) -> Global___DeadLetters: ...
+    @_builtins.property
+    def predict(self) -> Global___Predict: ...
     def __init__(
         self,
         *,
@@ -380,12 +383,13 @@ class NodeRequest(_message.Message):
         publish: Global___Publish | None = ...,
         holdings: Global___Holdings | None = ...,
         dead_letters: Global___DeadLetters | None = ...,
+        predict: Global___Predict | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "dead_letters", b"dead_letters", "holdings", b"holdings", "logs", b"logs", "probe", b"probe", "publish", b"publish", "tap", b"tap"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "dead_letters", b"dead_letters", "holdings", b"holdings", "logs", b"logs", "predict", b"predict", "probe", b"probe", "publish", b"publish", "tap", b"tap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "cancel", b"cancel", "dead_letters", b"dead_letters", "deadline_s", b"deadline_s", "holdings", b"holdings", "id", b"id", "logs", b"logs", "probe", b"probe", "publish", b"publish", "tap", b"tap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "cancel", b"cancel", "dead_letters", b"dead_letters", "deadline_s", b"deadline_s", "holdings", b"holdings", "id", b"id", "logs", b"logs", "predict", b"predict", "probe", b"probe", "publish", b"publish", "tap", b"tap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["probe", "logs", "tap", "publish", "holdings", "dead_letters"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["probe", "logs", "tap", "publish", "holdings", "dead_letters", "predict"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
@@ -404,6 +408,7 @@ class NodeReply(_message.Message):
     OBSERVATION_FIELD_NUMBER: _builtins.int
     CONFIRMED_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
+    HTTP_STATUS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     seq: _builtins.int
     """0, 1, ... per id"""
@@ -415,6 +420,8 @@ class NodeReply(_message.Message):
     """log bytes, or JSON records one a line"""
     confirmed: _builtins.int
     """answer to a publish chunk: records the broker acknowledged so far"""
+    http_status: _builtins.int
+    """answer to a predict, in its first reply; the body is `data`, of all its replies together"""
     @_builtins.property
     def observation(self) -> Global___Observation:
         """answer to a probe"""
@@ -435,10 +442,11 @@ class NodeReply(_message.Message):
         observation: Global___Observation | None = ...,
         confirmed: _builtins.int = ...,
         held: Global___DesiredState | None = ...,
+        http_status: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "observation", b"observation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed", b"confirmed", "data", b"data", "error", b"error", "error_kind", b"error_kind", "held", b"held", "id", b"id", "last", b"last", "observation", b"observation", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed", b"confirmed", "data", b"data", "error", b"error", "error_kind", b"error_kind", "held", b"held", "http_status", b"http_status", "id", b"id", "last", b"last", "observation", b"observation", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -550,6 +558,36 @@ class DeadLetters(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeadLetters: _TypeAlias = DeadLetters  # noqa: Y015
+
+@_typing.final
+class Predict(_message.Message):
+    """POST /predict at the copy of a segment in API mode. The body may come in pieces, which repeat the id; each but the
+    last is answered by one empty reply.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSIGNMENT_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    assignment: _builtins.str
+    body: _builtins.bytes
+    more: _builtins.bool
+    """another piece follows"""
+    def __init__(
+        self,
+        *,
+        assignment: _builtins.str = ...,
+        body: _builtins.bytes = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "body", b"body", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Predict: _TypeAlias = Predict  # noqa: Y015
 
 @_typing.final
 class Tap(_message.Message):

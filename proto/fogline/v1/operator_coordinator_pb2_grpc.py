@@ -149,6 +149,11 @@ class OperatorCoordinatorStub(object):
                 request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.DeadLettersRequest.SerializeToString,
                 response_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.DeadLettersReply.FromString,
                 _registered_method=True)
+        self.Predict = channel.stream_stream(
+                '/fogline.v1.OperatorCoordinator/Predict',
+                request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.PredictRequest.SerializeToString,
+                response_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.PredictReply.FromString,
+                _registered_method=True)
 
 
 class OperatorCoordinatorServicer(object):
@@ -299,6 +304,13 @@ class OperatorCoordinatorServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Predict(self, request_iterator, context):
+        """A request to the endpoint of a pipeline in API mode, made by the node that it is on. Both bodies come in pieces.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorCoordinatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -416,6 +428,11 @@ def add_OperatorCoordinatorServicer_to_server(servicer, server):
                     servicer.DeadLetters,
                     request_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.DeadLettersRequest.FromString,
                     response_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.DeadLettersReply.SerializeToString,
+            ),
+            'Predict': grpc.stream_stream_rpc_method_handler(
+                    servicer.Predict,
+                    request_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.PredictRequest.FromString,
+                    response_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.PredictReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1039,6 +1056,33 @@ class OperatorCoordinator(object):
             '/fogline.v1.OperatorCoordinator/DeadLetters',
             fogline_dot_v1_dot_operator__coordinator__pb2.DeadLettersRequest.SerializeToString,
             fogline_dot_v1_dot_operator__coordinator__pb2.DeadLettersReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Predict(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/fogline.v1.OperatorCoordinator/Predict',
+            fogline_dot_v1_dot_operator__coordinator__pb2.PredictRequest.SerializeToString,
+            fogline_dot_v1_dot_operator__coordinator__pb2.PredictReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,7 +5,7 @@ What `coord` asks of the coordinator.
 
 History: protocol 1, first release. Since then, without another protocol: StageObserved.readings (left out by older
 agents, passed over by older coordinators); locks and what is called for them (an older `coord` is refused where a node
-needs locks).
+needs locks); Predict and DeploymentStatus.endpoints.
 """
 
 from collections import abc as _abc
@@ -66,6 +66,8 @@ class OperatorCoordinatorStub:
     Tap: _grpc.UnaryStreamMultiCallable[_operator_coordinator_pb2.TapRequest, _operator_coordinator_pb2.TapReply]
     Send: _grpc.StreamUnaryMultiCallable[_operator_coordinator_pb2.SendRequest, _operator_coordinator_pb2.SendReply]
     DeadLetters: _grpc.UnaryStreamMultiCallable[_operator_coordinator_pb2.DeadLettersRequest, _operator_coordinator_pb2.DeadLettersReply]
+    Predict: _grpc.StreamStreamMultiCallable[_operator_coordinator_pb2.PredictRequest, _operator_coordinator_pb2.PredictReply]
+    """A request to the endpoint of a pipeline in API mode, made by the node that it is on. Both bodies come in pieces."""
 
 @_typing.type_check_only
 class OperatorCoordinatorAsyncStub(OperatorCoordinatorStub):
@@ -100,6 +102,8 @@ class OperatorCoordinatorAsyncStub(OperatorCoordinatorStub):
     Tap: _aio.UnaryStreamMultiCallable[_operator_coordinator_pb2.TapRequest, _operator_coordinator_pb2.TapReply]  # type: ignore[assignment]
     Send: _aio.StreamUnaryMultiCallable[_operator_coordinator_pb2.SendRequest, _operator_coordinator_pb2.SendReply]  # type: ignore[assignment]
     DeadLetters: _aio.UnaryStreamMultiCallable[_operator_coordinator_pb2.DeadLettersRequest, _operator_coordinator_pb2.DeadLettersReply]  # type: ignore[assignment]
+    Predict: _aio.StreamStreamMultiCallable[_operator_coordinator_pb2.PredictRequest, _operator_coordinator_pb2.PredictReply]  # type: ignore[assignment]
+    """A request to the endpoint of a pipeline in API mode, made by the node that it is on. Both bodies come in pieces."""
 
 class OperatorCoordinatorServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -269,5 +273,13 @@ class OperatorCoordinatorServicer(metaclass=_abc_1.ABCMeta):
         request: _operator_coordinator_pb2.DeadLettersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_operator_coordinator_pb2.DeadLettersReply], _abc.AsyncIterator[_operator_coordinator_pb2.DeadLettersReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Predict(
+        self,
+        request_iterator: _MaybeAsyncIterator[_operator_coordinator_pb2.PredictRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_operator_coordinator_pb2.PredictReply], _abc.AsyncIterator[_operator_coordinator_pb2.PredictReply]]:
+        """A request to the endpoint of a pipeline in API mode, made by the node that it is on. Both bodies come in pieces."""
 
 def add_OperatorCoordinatorServicer_to_server(servicer: OperatorCoordinatorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

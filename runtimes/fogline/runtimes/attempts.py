@@ -6,12 +6,13 @@ of it ends the process, which has other records to look after.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fogline.runtimes.codecs import Decode, Encode
-from fogline.runtimes.errors import BadMessage, Failure
+from fogline.runtimes.errors import BadMessage, Failure, NotFinite
 from fogline.runtimes.frameworks.base import Failed, Framework, Result
 from fogline.runtimes.message import Item
 from fogline.runtimes.routes import Route
@@ -32,6 +33,10 @@ class Work:
 
 class _Undecodable(Failed):
     """Failed before any user code: another attempt would meet the same bytes."""
+
+
+class _Unusable(Failed):
+    """Nothing was wrong with the record: what the stage made of it cannot go on."""
 
 
 def attempt(work: Work, decode: Decode, payloads: list[bytes]) -> list[Outcome]:
@@ -57,13 +62,23 @@ def again(work: Work, decode: Decode, payload: bytes, first: Failed, retries: in
     return outcome, attempts
 
 
-def failure(stage: str, error: BaseException, item: Item, attempts: int) -> Failure:
+def failure(stage: str, failed: Failed, item: Item, attempts: int) -> Failure:
     """What is kept of an error: words, not the error, which holds on to the record and all its frames."""
+    error = failed.error
+    refused = isinstance(error, NotFinite) or (isinstance(error, BadMessage) and not isinstance(failed, _Unusable))
     if isinstance(error, BadMessage):
         reason, trace = error.reason, ""
     else:
         reason, trace = sentence(error), user_trace(error)
-    return Failure(stage, reason, trace, item.payload, attempts, item.origin)
+    return Failure(stage, reason, trace, item.payload, attempts, item.origin, refused)
+
+
+def together(outcomes: Sequence[Outcome]) -> set[int]:
+    """Which errors (by `id`) several records share: they failed in one call, which blames none of them."""
+    failed = [id(each) for each in outcomes if isinstance(each, Failed)]
+    if len(failed) < 2:
+        return set()
+    return {each for each, count in Counter(failed).items() if count > 1}
 
 
 def _processed(framework: Framework, records: list[Any]) -> list[Result]:
@@ -74,7 +89,7 @@ def _processed(framework: Framework, records: list[Any]) -> list[Result]:
         if len(results) != count:
             raise BadMessage(f"the stage gave {len(results)} results for {count} records")
     except BaseException as error:  # noqa: BLE001 - no framework can catch all that user code does
-        return [Failed(error)] * count
+        return [_Unusable(error)] * count
     finally:
         framework.progress.leave()
     return results
@@ -99,4 +114,4 @@ def _encoded(encodes: tuple[Encode | Route, ...], records: Any) -> Outcome:
             return [(encode(record),) for record in records]
         return [tuple([encode(record) for encode in encodes]) for record in records]
     except Exception as error:  # noqa: BLE001 - encoding calls methods of what user code returned
-        return Failed(error)
+        return _Unusable(error)

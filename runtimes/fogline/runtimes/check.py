@@ -25,7 +25,11 @@ def check(path: Path, artifacts: Path, out: IO[bytes]) -> int:
 def _checked(path: Path, artifacts: Path) -> tuple[int, dict[str, Any]]:
     try:
         spec = read_spec(path)
-        load_stages(spec, artifacts)
+        loaded = load_stages(spec, artifacts)
+        if spec.serving is not None:
+            from fogline.runtimes.serving.segment import check as check_serving
+
+            check_serving(spec.serving, [stage for stage, _ in loaded])
     except SpecError as error:
         return Exit.BAD_SPEC, _no("", str(error))
     except StageUnusable as error:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from fogline.runtimes.errors import BadMessage
+from fogline.runtimes.errors import BadMessage, NotFinite
 from fogline.runtimes.spec import SpecError
 
 PAYLOAD_LIMIT_BYTES = 1024 * 1024
@@ -127,7 +127,7 @@ def _plain(value: Any) -> Any:
 def _check_finite(value: Any) -> None:
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise BadMessage(f"the result holds a number that is not finite ({value})")
+            raise NotFinite(f"the result holds a number that is not finite ({value})")
     elif isinstance(value, dict):
         for each in value.values():
             _check_finite(each)

@@ -47,6 +47,7 @@ class Segment(Protocol):
     def request_bind(self) -> None: ...
     def request_drain(self, deadline_s: float, leaving: Collection[str] = ()) -> None: ...
     def request_replay(self, numbers: Iterable[int]) -> int: ...
+    def request_routes(self, revision: str) -> None: ...
 
 
 class _Asker:
@@ -76,6 +77,7 @@ class ControlServer:
             "drain": self._drain,
             "tap": self._tap,
             "replay": self._replay,
+            "routes": self._routes,
         }
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
@@ -171,6 +173,10 @@ class ControlServer:
             return {"accepted": self._segment.request_replay([int(each) for each in request["letters"]])}
         except NotKept as error:
             raise Refused(error.reason) from None
+
+    def _routes(self, _asker: _Asker, request: dict[str, Any]) -> None:
+        """The pipeline's revision, no part of the spec: a process outlives revisions that leave it as it is."""
+        self._segment.request_routes(str(request["revision"]))
 
     def _tap(self, asker: _Asker, request: dict[str, Any]) -> None:
         queue, count = request["queue"], int(request["count"])

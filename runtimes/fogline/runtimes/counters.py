@@ -13,6 +13,7 @@ import collections
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fogline.runtimes.spec import COUNTERS
 
@@ -88,6 +89,11 @@ class Counters:
             return 0.0, 0.0
         last = len(ordered) - 1
         return ordered[last // 2], ordered[round(last * 0.99)]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What `status` tells of the stages."""
+        counters, (p50_s, p99_s) = self.snapshot(), self.percentiles()
+        return [{"name": stage, "counters": counters[stage], "p50_s": p50_s, "p99_s": p99_s} for stage in counters]
 
     def close(self) -> None:
         """Release `room`, so that its file can be closed."""

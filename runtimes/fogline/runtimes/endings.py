@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fogline.runtimes.codecs import shown
-from fogline.runtimes.errors import RecordFailed, StageUnusable, StartAgain, Superseded
+from fogline.runtimes.errors import Cut, RecordFailed, StageUnusable, StartAgain, Superseded
 from fogline.runtimes.logs import log
 from fogline.runtimes.pump import Unfinished
 from fogline.runtimes.spec import Exit, SegmentSpec, SpecError
@@ -55,7 +55,7 @@ def _last_words(error: BaseException) -> tuple[int, dict[str, Any]]:
             return Exit.BAD_SPEC, _words("", str(error))
         case Superseded(reason=reason):
             return Exit.SUPERSEDED, _words("", reason)
-        case Unfinished() | StartAgain():
+        case Unfinished() | StartAgain() | Cut():
             return CRASHED, _words("", str(error))
         case _:
             return CRASHED, _words("", sentence(error), traceback.format_exc()[-TRACE_LIMIT_BYTES:])

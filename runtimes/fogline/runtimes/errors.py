@@ -6,9 +6,11 @@
     ├── NotConnected(reason)          the other side is away: wait, it mends itself
     │   └── Superseded(reason)        another copy took this reader over: never come back by oneself
     ├── StartAgain(reason)            this process cannot go on, its successor can
+    ├── Cut(count)                    requests were not answered before the end
     ├── EndOfInput                    the source will never bring anything again
     ├── BackOff(seconds)              not now: ask again after so long
     ├── BadMessage(reason)            this one record cannot be used; the others can
+    │   └── NotFinite(reason)         what came of it is NaN or infinite, which JSON has not
     ├── StageUnusable(stage, reason)  a stage cannot be loaded: no restart will help
     ├── NotKept(reason)               a dead letter is not on the disk: hold its message, try again
     └── RecordFailed(failure)         a record failed for good, and its stage says stop
@@ -46,6 +48,13 @@ class StartAgain(RuntimeFault):
         self.reason = reason
 
 
+class Cut(RuntimeFault):
+    """The deadline of a drain passed; their callers know by the broken connection."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"{count} requests were not answered in time")
+
+
 class EndOfInput(RuntimeFault):
     """The source is finished: what was taken is all there is."""
 
@@ -64,6 +73,10 @@ class BadMessage(RuntimeFault):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class NotFinite(BadMessage):
+    """A number that JSON has not: what a model answers to a record that lies too far out."""
 
 
 class StageUnusable(RuntimeFault):
@@ -96,6 +109,8 @@ class Failure:
     attempts: int
     origin: int
     """Place of the input message in its batch."""
+    refused: bool = False
+    """The record is not what the stage reads; else the stage failed at it."""
 
 
 class RecordFailed(RuntimeFault):

@@ -19,7 +19,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fogline.runtimes.attempts import Outcome, Work, again, attempt, failure
+from fogline.runtimes.attempts import Outcome, Work, again, attempt, failure, together
 from fogline.runtimes.codecs import Decode, Encode, codec, decode_json
 from fogline.runtimes.counters import Counters, Tally
 from fogline.runtimes.errors import Failure
@@ -176,13 +176,15 @@ class StageGraph:
         node = step.node
         on_error = _kept(node.on_error) if keep else node.on_error
         step.outcomes = attempt(node.work, decode, [item.payload for item in step.items])
+        shared = together(step.outcomes)
         for index, outcome in enumerate(step.outcomes):
             item = step.items[index]
             if isinstance(outcome, Failed) and not flow.lost(item.origin):
-                final, attempts = again(node.work, decode, item.payload, outcome, on_error.retries)
+                retries = max(1, on_error.retries) if id(outcome) in shared else on_error.retries
+                final, attempts = again(node.work, decode, item.payload, outcome, retries)
                 step.outcomes[index] = final
                 if isinstance(final, Failed):
-                    flow.fail(failure(node.name, final.error, item, attempts), on_error)
+                    flow.fail(failure(node.name, final, item, attempts), on_error)
 
     def _pass_on(self, step: _Step, inboxes: dict[str, list[Item]], flow: Flow) -> None:
         node = step.node

@@ -15,7 +15,6 @@ A broker that is away never ends the process: the state stays, with the reason, 
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import signal
 import threading
@@ -23,7 +22,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fogline.runtimes import registry
 from fogline.runtimes.assembly import Loaded, load_stages, read_spec
@@ -34,11 +33,13 @@ from fogline.runtimes.counters import Counters
 from fogline.runtimes.endings import FAILURE, FINISHED, ended_by, finished
 from fogline.runtimes.errors import NotConnected, NotKept, Superseded
 from fogline.runtimes.frameworks.base import Framework
+from fogline.runtimes.garbage import collect_rarely
 from fogline.runtimes.graph import SinkKey, StageGraph, Wiring
 from fogline.runtimes.inlets import Inlet
 from fogline.runtimes.letter_file import LetterFile
 from fogline.runtimes.logs import log
 from fogline.runtimes.poller import Poller
+from fogline.runtimes.progress import longest_stall
 from fogline.runtimes.pump import Parts, Pump
 from fogline.runtimes.replay import ReplaySource
 from fogline.runtimes.spec import Exit, SegmentSpec, SegmentState, SpecError, digest
@@ -46,9 +47,8 @@ from fogline.runtimes.state import StateFile
 from fogline.runtimes.suspects import Suspects
 from fogline.runtimes.taps import Taps
 
-COLLECT_AFTER = 20_000
-"""More objects made than given back, before the garbage collector looks for cycles among them: several batches."""
-_INTERPRETERS_THRESHOLD = gc.get_threshold()
+if TYPE_CHECKING:
+    from fogline.runtimes.serving.segment import ServedSegment
 
 
 class Drained(Exception):
@@ -135,25 +135,24 @@ class Segment:
             accepted += len(own)
         return accepted
 
+    def request_routes(self, _revision: str) -> None:
+        raise Refused("this segment reads queues: nobody sends it requests")
+
     def status(self) -> dict[str, Any]:
-        counters, (p50_s, p99_s) = self._counters.snapshot(), self._counters.percentiles()
         progressed_at = self._pump.progressed_at if self._pump is not None else time.monotonic()
         endpoints: list[Endpoint] = [*self._sources, *self._sinks.values()]
         wrong = [endpoint.error for endpoint in endpoints if endpoint.error]
         if self._pump is not None and self._pump.held:
             wrong.append(self._pump.held)
-        stalls = ((each.progress.stalled_s, each.stage.name) for each in self._frameworks)
-        stalled_s, stalled_stage = max(stalls, default=(0.0, ""))
+        stalled_s, stalled_stage = longest_stall((each.progress, each.stage.name) for each in self._frameworks)
         return {
             "state": SegmentState.DRAINING if self._draining else self._state,
             "reason": self._reason or "; ".join(dict.fromkeys(wrong)),
             "pid": os.getpid(),
             "last_progress_s": round(time.monotonic() - progressed_at, 3),
-            "stalled_s": round(stalled_s, 3),
-            "stalled_stage": stalled_stage if stalled_s else "",
-            "stages": [
-                {"name": stage, "counters": counters[stage], "p50_s": p50_s, "p99_s": p99_s} for stage in counters
-            ],
+            "stalled_s": stalled_s,
+            "stalled_stage": stalled_stage,
+            "stages": self._counters.rows(),
             "connections": [_connection(each) | self._behind(each) for each in endpoints],
         }
 
@@ -177,7 +176,7 @@ class Segment:
 
     def _pump_until_done(self, loaded: Loaded) -> None:
         self._frameworks = [framework for _, framework in loaded]
-        _collect_rarely()
+        collect_rarely()
         window = 2 * self.spec.batch.max_size
         for sink in self.spec.sinks:
             self._sinks[sink.stage, sink.queue] = registry.connector(sink).sink(sink, self._poller)
@@ -281,7 +280,7 @@ def run(path: Path, places: Places, *, bind: bool) -> int:
         spec = read_spec(path)
     except SpecError as error:
         return ended_by(error, workspace)
-    segment = Segment(spec, digest(path.read_bytes()), places)
+    segment = _segment(spec, digest(path.read_bytes()), places)
     _on_signals(lambda _number, _frame: segment.request_drain(DRAIN_S))
     if bind:
         segment.request_bind()
@@ -302,16 +301,14 @@ def run(path: Path, places: Places, *, bind: bool) -> int:
     return Exit.DONE
 
 
+def _segment(spec: SegmentSpec, spec_digest: str, places: Places) -> Segment | ServedSegment:
+    if spec.serving is None:
+        return Segment(spec, spec_digest, places)
+    from fogline.runtimes.serving.segment import ServedSegment  # asyncio costs memory that a stream has no use for
+
+    return ServedSegment(spec, spec.serving, spec_digest, (places.workspace, places.artifacts))
+
+
 def _on_signals(handler: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handler)
-
-
-def _collect_rarely() -> None:
-    """The batches under way are thousands of objects that come and go, none of them part of a cycle. At the threshold
-    of the interpreter the collector looks at all of them several times a batch, which costs a third of the time. What
-    is loaded stays, and need not be looked at. A threshold that user code has set is its own affair."""
-    gc.collect()
-    gc.freeze()
-    if gc.get_threshold() == _INTERPRETERS_THRESHOLD:
-        gc.set_threshold(COLLECT_AFTER)

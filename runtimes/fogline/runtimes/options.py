@@ -238,11 +238,32 @@ _FRAMEWORKS: Mapping[str, tuple[Option, ...]] = {
 FRAMEWORKS = Table("frameworks", _FRAMEWORKS, lambda plugin: plugin.options)
 """Framework -> its options."""
 
+ENDPOINT = (
+    Option(
+        "port",
+        "integer",
+        "API mode, first stage: the port that it listens at; when absent, one of its node's range (--ports).",
+        8080,
+        minimum=1,
+        maximum=65535,
+    ),
+    Option("auth", "string", "API mode, first stage: what a caller must bring.", "token", choices=("token",)),
+    Option(
+        "token",
+        "secret",
+        "The token that callers bring as `Authorization: Bearer`, as the name of a secret of each node that serves.",
+        {"secret": "endpoint"},
+    ),
+)
+"""What `props` of the first stage may say of the endpoint in API mode, besides the options of its framework."""
+
 FRAMEWORK_ALIASES: Mapping[str, str] = {"scikit-learn": "sklearn", "keras": "tensorflow"}
 
 
 RUNTIME_REQUIREMENTS = ("orjson>=3.9",)
 """What a stage process needs whatever it runs. Requirements here are PEP 508 strings, those of the extras."""
+SERVING_REQUIREMENTS = ("uvicorn>=0.30", "uvloop>=0.19", "httptools>=0.6")
+"""What it needs besides to answer requests, in API mode."""
 
 _NUMPY = "numpy>=1.26"
 _FRAMEWORK_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {

@@ -4,6 +4,7 @@ call where it hands over whole batches. Written by the pump's thread, read by th
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 
 class Progress:
@@ -28,3 +29,9 @@ class Progress:
         """Seconds since the last tick; 0.0 while no user code runs."""
         ticked_at = self.ticked_at
         return 0.0 if ticked_at is None else time.monotonic() - ticked_at
+
+
+def longest_stall(stages: Iterable[tuple[Progress, str]]) -> tuple[float, str]:
+    """Seconds since the last tick, of the stage that has waited longest, and its name; empty while none does."""
+    stalled_s, stage = max(((each.stalled_s, name) for each, name in stages), default=(0.0, ""))
+    return round(stalled_s, 3), stage if stalled_s else ""

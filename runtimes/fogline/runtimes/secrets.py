@@ -29,6 +29,11 @@ def resolved(spec: SegmentSpec) -> SegmentSpec:
     )
 
 
+def named(name: str) -> str:
+    """The value of one secret. Raises SpecError as `resolved` does."""
+    return _read(*_path({"secret": name}))
+
+
 def _endpoint(endpoint: EndpointSpec) -> EndpointSpec:
     options = {key: _value(value) for key, value in endpoint.options.items()}
     return dataclasses.replace(endpoint, options=options)

@@ -79,7 +79,7 @@ COUNTERS = ("in", "done", "filtered", "dead_lettered", "dropped", "in_flight", "
 """Per stage, in this order everywhere: `in = done + filtered + dead_lettered + dropped + in_flight`."""
 
 
-_LATER_KEYS = ("route", "envelopes", "exactly_once", "shared", "bundled", "lock")
+_LATER_KEYS = ("route", "envelopes", "exactly_once", "shared", "bundled", "lock", "serving")
 """Of segments, stages and endpoints, in a later release than the others; left out while empty, so that the digest of
 what does not use them stays what it was, and no process is replaced for an upgrade."""
 
@@ -168,6 +168,29 @@ class BatchSpec:
 
 
 @dataclass(frozen=True)
+class ServingSpec:
+    """The segment answers HTTP requests; its stages are a chain, without queues."""
+
+    host: str
+    """The address to listen at; empty: all of them."""
+    port: int
+    model: str
+    """Its name as a model of the Open Inference Protocol: the pipeline's id. The name of an only stage is one more."""
+    token_secret: str = ""
+    """The secret that a caller must bring as `Authorization: Bearer`; empty: anybody may call."""
+    limit_bytes: int = 16 * 1024 * 1024
+    """Of one request's body."""
+    timeout_s: float = 60.0
+    """From the request's first byte to its answer; then it is given up."""
+    queue: int = 1024
+    """Records that may wait for their turn; a request beyond them is told to come again."""
+    forward: str = ""
+    """The URL of the segment that goes on where this chain ends; empty: this chain has the answer."""
+    node: str = ""
+    """The name of its node, for what goes wrong here and is told by the segment in front."""
+
+
+@dataclass(frozen=True)
 class SegmentSpec:
     """One process: sources -> stages (topological order) -> sinks."""
 
@@ -186,6 +209,8 @@ class SegmentSpec:
     health: HealthSpec = HealthSpec()
     lock: str = ""
     """SHA-256 of the lock of its environment, an artifact; empty: it runs in the agent's own."""
+    serving: ServingSpec | None = None
+    """How it answers requests, in API mode; None: it reads and writes queues."""
     spec_version: int = SPEC_VERSION
 
     @property
@@ -237,6 +262,7 @@ def parse(data: bytes) -> SegmentSpec:
                 "sinks": tuple(_read(EndpointSpec, each) for each in document["sinks"]),
                 "batch": _read(BatchSpec, document["batch"]),
                 "health": _read(HealthSpec, document.get("health", {})),
+                "serving": _read(ServingSpec, document["serving"]) if document.get("serving") else None,
             }
         )
     except SpecError:

@@ -19,6 +19,7 @@ from fogline.runtimes.graph import SinkKey, StageGraph, Wiring
 from fogline.runtimes.lines import chunks
 from fogline.runtimes.message import Item
 from fogline.runtimes.options import file_format
+from fogline.runtimes.serving.chain import opened
 from fogline.runtimes.spec import Exit, SegmentSpec, SpecError
 from fogline.runtimes.taps import Taps
 
@@ -42,6 +43,7 @@ def trial(spec: SegmentSpec, artifacts: Path, given: int | Path | None, out: IO[
     stage's `on-error` says `stop`. Returns the exit code: not 0 when there was a failure that `on-error` does not
     drop; the reason goes to standard error."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # as an exception in user code it would be a failed record
+    spec = opened(spec)
     try:
         stages = load_stages(spec, artifacts)
     except SpecError as error:

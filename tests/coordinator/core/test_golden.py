@@ -14,7 +14,7 @@ import pytest
 from fogline.coordinator.core.fleet import Node, NodeState
 from fogline.coordinator.core.place import Circumstances
 from fogline.coordinator.core.plan import plan
-from fogline.coordinator.core.specs import Source, segment_spec
+from fogline.coordinator.core.specs import Replica, Source, segment_spec
 from fogline.coordinator.core.wires import Wiring
 from fogline.coordinator.padl.parse import parse
 
@@ -30,7 +30,12 @@ def _planned(case: Path) -> dict[str, Any]:
     sources = {name: Source(artifact=f"digest-of-{name}") for name in document.pipeline}
     specs = []
     if not found.errors:
-        specs = [segment_spec(document, each, "cluster", sources, found.automatic) for each in found.segments]
+        specs = [
+            segment_spec(
+                document, each, "cluster", sources, found.automatic, Replica(serving=found.servings.get(each.name))
+            )
+            for each in found.segments
+        ]
     return {
         "segments": [
             {

@@ -14,7 +14,6 @@ from support.padl_files import a_document, with_value
 SCALE, JUDGE, RAW = "pipeline/scale", "pipeline/judge", "queues/raw"
 
 REFUSED: list[tuple[str, Any, str]] = [
-    ("package-mode", "api", "package-mode 'api'"),
     ("containerized", True, "running stages in containers"),
     ("rollout", {"strategy": "canary"}, "the key 'rollout'"),
     ("monitoring", {}, "the key 'monitoring'"),
@@ -51,6 +50,7 @@ def test_it_is_refused_by_name(path: str, value: Any, what: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
+        ("package-mode", "api"),
         ("containerized", False),
         ("deploy-mode", "local"),
         ("rollout", None),

@@ -21,6 +21,7 @@ from fogline.coordinator.cli import (
     nodes,
     planning,
     plugins,
+    predicting,
     starter,
 )
 from fogline.coordinator.cli.output import say
@@ -91,6 +92,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     "Records": {
         "send": data.send,
         "tap": data.tap,
+        "predict": predicting.predict,
         "dead-letters": letters.dead_letters,
     },
     "Itself": {

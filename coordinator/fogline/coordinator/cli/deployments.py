@@ -10,7 +10,15 @@ import typer
 from fogline.coordinator.cli import output
 from fogline.coordinator.cli.client import CALL_S, connect
 from fogline.coordinator.cli.documents import UNPLACEABLE, Ready, errors, read
-from fogline.coordinator.cli.following import FAILED, follow, show_status, stage_rows, status_json
+from fogline.coordinator.cli.following import (
+    FAILED,
+    endpoint_rows,
+    follow,
+    show_endpoint,
+    show_status,
+    stage_rows,
+    status_json,
+)
 from fogline.coordinator.cli.locking import Settled, settle
 from fogline.coordinator.cli.options import (
     DEFAULT_ADDRESS,
@@ -69,6 +77,7 @@ def submit_ready(
     reply, problems = settled.reply, settled.problems
     result: dict[str, Any] = {"id": reply.id, "revision": None, "state": "refused", "succeeded": False}
     result |= {"verdict": "the plan has errors", "plan": plan_json(reply, problems), "stages": []}
+    result["endpoints"] = []
     if output_ is Output.TABLE:
         output.say_problems(settled.unresolved)
     if errors(problems):
@@ -81,6 +90,7 @@ def submit_ready(
         output.print_json(result)
     elif code != UNPLACEABLE:
         print(f"pipeline {result['id']}: {result['verdict']}")
+        show_endpoint(result["endpoints"])
     return code
 
 
@@ -96,6 +106,7 @@ def _accepted(
         return result | {"state": "accepted", "succeeded": True, "verdict": verdict}
     status = follow(stub, accepted.id, accepted.revision, quiet=quiet)
     result |= {"state": status.state, "stages": stage_rows(status), "unchanged": accepted.unchanged}
+    result["endpoints"] = endpoint_rows(status)
     if accepted.unchanged:
         verdict = f"unchanged, revision {accepted.revision} goes on running"
         return result | {"succeeded": True, "verdict": verdict}
@@ -255,4 +266,5 @@ def _end(found: operator.DeploymentStatus, output_: Output, verdict: str, *, suc
         output.print_json(status_json(found) | {"succeeded": succeeded, "verdict": verdict})
     else:
         print(f"pipeline {found.id}: {verdict}")
+        show_endpoint(endpoint_rows(found) if succeeded else [])
     raise typer.Exit(0 if succeeded else FAILED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -20,6 +20,19 @@ from fogline.wire.terms import ErrorKind
 
 UNFOLDED = 5
 """So many copies of a stage have a row each without being asked for."""
+READING = {
+    "in": "IN",
+    "out": "OUT",
+    "done": "DONE",
+    "filtered": "FILTERED",
+    "dead_lettered": "DEAD",
+    "dropped": "DROPPED",
+    "in_flight": "FLIGHT",
+    "redelivered": "AGAIN",
+}
+"""Counter -> its column."""
+ANSWERING = {"in": "IN", "out": "OUT", "done": "DONE", "filtered": "FILTERED", "dropped": "FAILED"}
+"""The same in API mode: what failed is dropped, since the caller has the error; nothing waits or comes again."""
 FAILED = CATALOGUE[ErrorKind.FAILED].exit_code
 
 
@@ -71,8 +84,20 @@ def status_json(found: operator.DeploymentStatus) -> dict[str, Any]:
         "revision": found.revision,
         "state": found.state,
         "reason": found.reason,
+        "endpoints": endpoint_rows(found),
         "stages": stage_rows(found),
     }
+
+
+def endpoint_rows(found: operator.DeploymentStatus) -> list[dict[str, Any]]:
+    """In API mode where it is called, then where its other segments are; empty in stream mode."""
+    return [{"segment": each.segment, "url": each.url, "models": list(each.models)} for each in found.endpoints]
+
+
+def show_endpoint(endpoints: Sequence[Mapping[str, Any]]) -> None:
+    """Where the pipeline is called, if it is: the first of these rows."""
+    for each in endpoints[:1]:
+        print(f"endpoint {each['url']} (models: {', '.join(each['models'])})")
 
 
 def stage_rows(found: operator.DeploymentStatus) -> list[dict[str, Any]]:
@@ -142,14 +167,14 @@ def _unfolded(rows: Sequence[dict[str, Any]], *, every: bool) -> Iterator[dict[s
 def show_status(found: operator.DeploymentStatus, *, copies: bool = False) -> None:
     """The status for people: one row a stage, then what is wrong with each segment and its last words."""
     print(f"pipeline {found.id}, revision {found.revision}: {found.state}{': ' + found.reason if found.reason else ''}")
-    columns = ["STAGE", "NODE", "STATE", "PID", "RESTARTS", "IN", "OUT"]
-    columns += ["DONE", "FILTERED", "DEAD", "DROPPED", "FLIGHT", "AGAIN", "P50", "P99"]
-    counters = ("in", "out", "done", "filtered", "dead_lettered", "dropped", "in_flight", "redelivered")
+    show_endpoint(endpoint_rows(found))
+    shown_counters = ANSWERING if found.endpoints else READING
+    columns = ["STAGE", "NODE", "STATE", "PID", "RESTARTS", *shown_counters.values(), "P50", "P99"]
     shown = list(_unfolded(stage_rows(found), every=copies))
     more = behind_columns(shown)
     rows = [
         [row["shown"], row["node"], row["state"], row["pid"] or "-", row["restarts"]]
-        + [row[name] for name in counters]
+        + [row[name] for name in shown_counters]
         + [f"{row['p50_s'] * 1000:.1f} ms", f"{row['p99_s'] * 1000:.1f} ms"]
         + [cells[number] for cells in more.values()]
         for number, row in enumerate(shown)

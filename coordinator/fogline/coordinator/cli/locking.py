@@ -21,6 +21,7 @@ from fogline.coordinator.core.graph import Link
 from fogline.coordinator.core.needs import Need, requirements_digest, segment_needs
 from fogline.coordinator.core.split import Cut
 from fogline.coordinator.core.wires import Wiring, automatic_queues
+from fogline.coordinator.padl.endpoint import is_api
 from fogline.coordinator.padl.model import Queue
 from fogline.coordinator.padl.problems import Problem, error, pointer_to
 from fogline.runtimes.spec import MEMORY
@@ -180,6 +181,8 @@ def _wishes(ready: Ready, reply: operator.PlanReply) -> list[_Wish]:
 
 def _automatic(ready: Ready, reply: operator.PlanReply) -> dict[Link, Queue]:
     """The queues of cut links as the document gives them; a default broker's ask for no more than these."""
+    if is_api(ready.document):
+        return {}
     cuts = [
         Cut((link.writers[0], link.readers[0]), "")
         for link in reply.links

@@ -22,7 +22,8 @@ def frameworks(name: NameArgument = None, output_: OutputOption = output.Output.
     """List what a model stage may run in.
 
     Each framework with its other names and what its stages need installed; with NAME every option of `props`. Those
-    of other packages are listed where coord has them installed.
+    of other packages are listed where coord has them installed. In API mode props of the first stage may also hold
+    port, auth and token.
 
     Example: coord frameworks sklearn
     """

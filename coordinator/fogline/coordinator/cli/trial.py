@@ -16,9 +16,11 @@ from fogline.coordinator.cli.output import say
 from fogline.coordinator.core.graph import data_links, first_queues, topological
 from fogline.coordinator.core.specs import Source, segment_spec
 from fogline.coordinator.core.split import Segment
+from fogline.coordinator.padl.endpoint import is_api
 from fogline.coordinator.padl.files import FILE
 from fogline.coordinator.padl.model import Document
 from fogline.runtimes.options import file_format
+from fogline.runtimes.spec import ServingSpec
 from fogline.wire.errors import CATALOGUE
 from fogline.wire.terms import ErrorKind, FoglineError
 
@@ -61,6 +63,8 @@ def run_trial(
 def _given(document: Document, records: Path | None) -> list[str]:
     """What tells the runtime where the records are; nothing where they come by its standard input."""
     if records is None:
+        if is_api(document):
+            raise FoglineError(ErrorKind.INVALID_ARGUMENT, "which records? --input FILE names them")
         others = [name for name in first_queues(document) if document.queues[name].connector != FILE]
         if others:
             sentence = f"which records? --input FILE names them, since queue {others[0]} is not a file"
@@ -76,7 +80,8 @@ def _whole_pipeline(document: Document, paths: Mapping[str, Path]) -> bytes:
     sources = {name: Source(path=str(path)) for name, path in paths.items()}
     spec = segment_spec(document, Segment(order[0], order, "", 0), "test", sources)
     files = tuple(each for each in spec.sources if each.connector == FILE)
-    return dataclasses.replace(spec, sources=files, sinks=()).to_bytes()
+    serving = ServingSpec("", 0, document.id) if is_api(document) else None
+    return dataclasses.replace(spec, sources=files, sinks=(), serving=serving).to_bytes()
 
 
 def first_difference(got: list[Any], wanted: list[Any]) -> str:

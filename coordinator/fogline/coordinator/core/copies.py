@@ -12,7 +12,7 @@ from fogline.coordinator.core.locks import Locks
 from fogline.coordinator.core.specs import Replica, Source, segment_spec
 from fogline.coordinator.core.split import Segment
 from fogline.coordinator.padl.model import Document, Queue
-from fogline.runtimes.spec import SegmentSpec, digest
+from fogline.runtimes.spec import SegmentSpec, ServingSpec, digest
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Planned:
     artifacts: Mapping[str, str]
     """Stage -> digest; it must hold every stage."""
     locks: Locks = field(default_factory=dict)
+    servings: Mapping[str, ServingSpec] = field(default_factory=dict)
+    """Segment -> how it answers requests, in API mode."""
 
 
 def copies_of(planned: Planned, cluster: str, fleet: Sequence[Node]) -> tuple[tuple[Copy, ...], dict[str, bytes]]:
@@ -37,7 +39,8 @@ def copies_of(planned: Planned, cluster: str, fleet: Sequence[Node]) -> tuple[tu
         for name, node in segment.replicas:
             host = known.get(node, Node(node))
             lock = planned.locks.get((segment.name, host.target), "")
-            replica = Replica(name, several, facts_of(host) if node in known else {}, lock)
+            facts = facts_of(host) if node in known else {}
+            replica = Replica(name, several, facts, lock, planned.servings.get(segment.name))
             spec = segment_spec(planned.document, segment, cluster, sources, planned.automatic, replica)
             blob = spec.to_bytes()
             key = digest(blob)

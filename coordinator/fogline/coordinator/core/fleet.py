@@ -16,6 +16,8 @@ HEARTBEAT_S = 10.0
 SUSPECT_AFTER_S = 30.0
 DISCONNECTED_AFTER_S = 60.0
 
+FIRST_PORT, LAST_PORT = 31000, 31999
+"""The ports of a node that are handed out, unless its operator says otherwise."""
 OWN = "own"
 """The stages of such a node run in the agent's own environment."""
 STORE = "store"
@@ -52,6 +54,11 @@ class Node:
     """Where its stages' packages come from."""
     refuses: tuple[str, ...] = ()
     """Kinds of models that its operator does not allow."""
+    address: str = ""
+    """Where other nodes reach it."""
+    first_port: int = FIRST_PORT
+    last_port: int = LAST_PORT
+    """Of those that are handed out."""
     state: NodeState = NodeState.CONNECTED
 
     @property

@@ -13,6 +13,7 @@ EXACTLY_ONCE_GUARANTEE = "exactly once, for readers that read committed records 
 READ_GUARANTEE = "at least once: the node keeps how far it is acknowledged; the end of all files ends the segment"
 WRITTEN_GUARANTEE = "at least once: confirmed when it is on the node's disk"
 MEMORY_GUARANTEE = "at least once: the segment's input is acknowledged after its output"
+HOP_GUARANTEE = "answered or refused: the caller keeps the record"
 LINK_GUARANTEE = (
     "at least once, by an acknowledged link without a broker: the writer keeps what its reader has not done with, "
     "and waits while that is away"

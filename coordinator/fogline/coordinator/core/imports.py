@@ -64,16 +64,25 @@ def taken_over(
 def in_order(copies: Iterable[Copy], specs: Mapping[str, SegmentSpec]) -> tuple[Copy, ...]:
     """The same copies with the depths that their specs, by digest, tell: who reads what another writes is deeper."""
     found = list(copies)
-    writes = {(sink.queue, copy.segment) for copy in found for sink in specs[copy.spec_digest].sinks}
+    writes = {(name, copy.segment) for copy in found for name in _written(specs[copy.spec_digest])}
     links = {
         (writer, copy.segment)
         for copy in found
-        for source in specs[copy.spec_digest].sources
+        for name in _read(specs[copy.spec_digest])
         for queue, writer in writes
-        if queue == source.queue and writer != copy.segment
+        if queue == name and writer != copy.segment
     }
     depth = depths({copy.segment for copy in found}, links)
     return tuple(sorted(replace(copy, depth=depth[copy.segment]) for copy in found))
+
+
+def _written(spec: SegmentSpec) -> set[str]:
+    """Queues, and where requests go on, the direct links of its stages."""
+    return {sink.queue for sink in spec.sinks} | {each for stage in spec.stages for each in stage.outputs}
+
+
+def _read(spec: SegmentSpec) -> set[str]:
+    return {source.queue for source in spec.sources} | {each for stage in spec.stages for each in stage.inputs}
 
 
 def _later(copy: Copy, running: Mapping[str, Held], labels: Mapping[Copy, int]) -> bool:

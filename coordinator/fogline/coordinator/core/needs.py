@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fogline.coordinator.core.graph import Link, link_name
+from fogline.coordinator.padl.endpoint import is_api
 from fogline.coordinator.padl.model import Document, Queue
 from fogline.runtimes.options import (
     CLIENT_REQUIREMENTS,
     CONNECTOR_REQUIREMENTS,
     FRAMEWORK_REQUIREMENTS,
     RUNTIME_REQUIREMENTS,
+    SERVING_REQUIREMENTS,
 )
 
 
@@ -39,6 +41,8 @@ def segment_needs(
     `own` is what each stage asks for itself, as PEP 508 lines; `automatic` the queues of links that are cut.
     """
     needs = set(needs_without_queues(document, stages, own))
+    if is_api(document):
+        needs.update(Need(line, "API mode") for line in SERVING_REQUIREMENTS)
     for name in stages:
         stage = document.pipeline[name]
         errors = (stage.on_error.queue if stage.on_error else None) or ""

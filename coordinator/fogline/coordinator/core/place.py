@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from fogline.coordinator.core.fleet import OWN, Node, NodeState
 from fogline.coordinator.core.graph import Link, components, data_links, direct_links
+from fogline.coordinator.core.ports import Ports
 from fogline.coordinator.padl.model import Document, Stage
 from fogline.coordinator.padl.problems import Problem
 from fogline.coordinator.padl.templates import labels_for
@@ -59,6 +60,7 @@ class Circumstances:
     used_cpus: Mapping[str, float] = field(default_factory=dict)
     """Node -> CPUs asked for by other deployments."""
     used_memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    ports: Ports = field(default_factory=Ports)
 
 
 def place(document: Document, fleet: Sequence[Node], given: Circumstances) -> Placement:

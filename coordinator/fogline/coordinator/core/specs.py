@@ -10,6 +10,7 @@ from typing import Any
 from fogline.coordinator.core.exactly_once import is_exact
 from fogline.coordinator.core.graph import Link, link_name, readers, writers
 from fogline.coordinator.core.split import Segment
+from fogline.coordinator.padl.endpoint import other_props
 from fogline.coordinator.padl.files import FILE, format_of
 from fogline.coordinator.padl.model import Document, Health, Queue, Stage
 from fogline.coordinator.padl.templates import filled, templates_in
@@ -23,7 +24,7 @@ from fogline.runtimes.options import (
     completed,
     defaults,
 )
-from fogline.runtimes.spec import BatchSpec, EndpointSpec, HealthSpec, OnErrorSpec, SegmentSpec, StageSpec
+from fogline.runtimes.spec import BatchSpec, EndpointSpec, HealthSpec, OnErrorSpec, SegmentSpec, ServingSpec, StageSpec
 
 LANE = "a"
 """Always `a` until two versions live side by side."""
@@ -41,6 +42,8 @@ class Replica:
     """What templates stand for: `name`, `layer`, `label.X`."""
     lock: str = ""
     """Digest of the lock of its environment; empty: it runs in the agent's own."""
+    serving: ServingSpec | None = None
+    """How it answers requests, in API mode."""
 
 
 LONE = Replica()
@@ -102,6 +105,7 @@ def segment_spec(
         restart=head.restart,
         health=_health([document.pipeline[name] for name in segment.stages]),
         lock=replica.lock,
+        serving=replica.serving,
     )
 
 
@@ -144,7 +148,7 @@ def _health(stages: Sequence[Stage]) -> HealthSpec:
 
 
 def _stage_options(stage: Stage) -> dict[str, Any]:
-    given = dict(stage.props)
+    given = other_props(stage)
     if stage.type != "model":
         given.pop("serializer", None)
     if stage.args:

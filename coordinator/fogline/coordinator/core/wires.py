@@ -15,6 +15,7 @@ from fogline.coordinator.core.fleet import Node
 from fogline.coordinator.core.graph import Link, ends, link_name
 from fogline.coordinator.core.split import Cut, Segment
 from fogline.coordinator.padl import links
+from fogline.coordinator.padl.endpoint import is_api
 from fogline.coordinator.padl.files import FILE
 from fogline.coordinator.padl.listening import WEBSOCKET
 from fogline.coordinator.padl.model import Document, Queue
@@ -55,7 +56,7 @@ def wire_problems(
 
     `nodes` is the node of every stage.
     """
-    found = [_no_broker(cut) for cut in cuts if cut.link not in queues]
+    found = [] if is_api(document) else [_no_broker(cut) for cut in cuts if cut.link not in queues]
     found += _apart(document, queues, nodes)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from fogline.coordinator.core.fleet import FIRST_PORT, LAST_PORT
 from fogline.wire.terms import ErrorKind, FoglineError
 
 STOP_S = 40.0
@@ -73,6 +75,14 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
+
+
+def first_free_port() -> int:
+    """Of those that nodes hand out: another cluster's segments may listen on this machine."""
+    for port in range(FIRST_PORT, LAST_PORT):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    return LAST_PORT
 
 
 def answers(host: str, port: int) -> bool:

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import FrameType
 
 from fogline.coordinator.cli.client import CALL_S, connect
-from fogline.coordinator.core.fleet import OWN
-from fogline.coordinator.local.children import Children, answers, command, free_port
+from fogline.coordinator.core.fleet import LAST_PORT, OWN
+from fogline.coordinator.local.children import Children, answers, command, first_free_port, free_port
 from fogline.v1 import operator_coordinator_pb2 as operator
 
 
@@ -33,7 +33,7 @@ class LocalCluster:
         """Start one agent and return; `wait_for_nodes` waits. `environments`: where its stages' packages come from."""
         state = self.folder / name
         arguments = ["run", "--coordinator", self.address, "--name", name, "--layer", layer, "--tied"]
-        arguments += ["--environments", environments]
+        arguments += ["--environments", environments, "--ports", f"{first_free_port()}-{LAST_PORT}"]
         self.children.start(name, command("fogline.agent.cli", *arguments, "--state-dir", str(state)))
 
     def wait_for_nodes(self, count: int) -> None:

@@ -10,7 +10,7 @@ from fogline.coordinator.padl.files import relative_paths
 from fogline.coordinator.padl.model import CODE, Document, Queue, Stage
 from fogline.coordinator.padl.problems import Problem, error, pointer_to
 from fogline.coordinator.padl.props import is_secret
-from fogline.runtimes.options import CONNECTORS, FRAMEWORKS, Option
+from fogline.runtimes.options import CONNECTORS, ENDPOINT, FRAMEWORKS, Option
 
 _REMOTE = re.compile(r"([a-z][a-z0-9+.-]*)://|(models|mlflow):|(?:[^/\s@:]+@[^/\s:]+:)", re.IGNORECASE)
 
@@ -36,8 +36,6 @@ def _not_yet(pointer: str, what: str, hint: str = "") -> Problem:
 
 
 def _document(document: Document) -> Iterator[Problem]:
-    if document.package_mode == "api":
-        yield _not_yet("/package-mode", "package-mode 'api'", 'use "package-mode": "stream"')
     if document.containerized:
         yield _not_yet("/containerized", "running stages in containers", 'use "containerized": false')
     for key in ("registry", "rollout", "monitoring", "notifications"):
@@ -79,7 +77,8 @@ def _on_failure(place: str, stage: Stage) -> Iterator[Problem]:
 
 
 def _framework(place: str, stage: Stage) -> Iterator[Problem]:
-    yield from _options(FRAMEWORKS.get(stage.framework, ()), stage.props, place + "/props", f"{stage.framework} option")
+    table = (*FRAMEWORKS.get(stage.framework, ()), *ENDPOINT)
+    yield from _options(table, stage.props, place + "/props", f"{stage.framework} option")
     path = stage.props.get("path")
     if stage.type != CODE and isinstance(path, str) and (match := _REMOTE.match(path)):
         kind = f"{match[1] or match[2]}:" if match[1] or match[2] else "git@"

@@ -8,6 +8,7 @@ from typing import Any
 
 from fogline.coordinator.padl import older
 from fogline.coordinator.padl.addresses import address_problems
+from fogline.coordinator.padl.endpoint import endpoint_problems, other_props
 from fogline.coordinator.padl.files import file_problems
 from fogline.coordinator.padl.links import copies, ends, link_problems
 from fogline.coordinator.padl.listening import listening_problems
@@ -41,6 +42,7 @@ def check(document: Document, broken: Set[str] = frozenset()) -> list[Problem]:
         *template_problems(document),
         *_replicas(document),
         *file_problems(document),
+        *endpoint_problems(document),
         *listening_problems(document),
         *_machines(document, broken),
         *([] if broken else _unused(document)),
@@ -117,7 +119,7 @@ def _framework(place: str, stage: Stage) -> Iterator[Problem]:
     else:
         owner = "a code stage" if stage.framework == CODE else f"framework {stage.framework!r}"
         yield from _taken(FRAMEWORKS, stage.framework, place + "/framework")
-        yield from prop_problems(FRAMEWORKS[stage.framework], stage.props, place + "/props", owner)
+        yield from prop_problems(FRAMEWORKS[stage.framework], other_props(stage), place + "/props", owner)
 
 
 def _taken(table: Table[Any], name: str, place: str) -> Iterator[Problem]:

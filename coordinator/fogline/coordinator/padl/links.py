@@ -56,7 +56,7 @@ def link_problems(document: Document, broken: Set[str]) -> list[Problem]:
     found += [problem for end in ends(document) if end.name not in unsure for problem in _judged(end, document)]
     found += [problem for end in copies(document) if end.name not in unsure for problem in _copied(end, document)]
     found += _twice(document)
-    found += _routes(document)
+    found += _routes(document) if document.package_mode != "api" else ()
     found += islice(_cycles(document, unsure), _CYCLES_SHOWN)
     found += _api_chain(document, broken) if document.package_mode == "api" else _stream_ends(document)
     return found

@@ -10,7 +10,7 @@ from typing import Any
 
 from fogline.coordinator.padl.model import CODE, Document
 from fogline.coordinator.padl.props import phrase
-from fogline.runtimes.options import CONNECTORS, FRAMEWORK_ALIASES, FRAMEWORKS, Option
+from fogline.runtimes.options import CONNECTORS, ENDPOINT, FRAMEWORK_ALIASES, FRAMEWORKS, Option
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -43,7 +43,9 @@ def _per_connector() -> Iterator[dict[str, Any]]:
 def _per_framework() -> Iterator[dict[str, Any]]:
     for name, table in FRAMEWORKS.items():
         names = [name, *(alias for alias, meant in FRAMEWORK_ALIASES.items() if meant == name)]
-        yield _when({"type": {"const": CODE}} if name == CODE else {"framework": {"enum": names}}, table)
+        of_stage = {"type": {"const": CODE}} if name == CODE else {"framework": {"enum": names}}
+        own = {option.name for option in table}
+        yield _when(of_stage, (*table, *(option for option in ENDPOINT if option.name not in own)))
 
 
 def _when(properties: Mapping[str, Any], table: tuple[Option, ...]) -> dict[str, Any]:

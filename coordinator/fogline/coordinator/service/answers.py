@@ -8,13 +8,15 @@ from contextlib import aclosing
 from fogline.coordinator.service.desk import Context, Desk
 from fogline.coordinator.service.logs import LogReading
 from fogline.coordinator.service.merged import Merged
-from fogline.coordinator.service.records import find_taps, first_queue, letters_by_node
+from fogline.coordinator.service.records import endpoint, find_taps, first_queue, letters_by_node
 from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.wire.errors import answering
 from fogline.wire.terms import ErrorKind, FoglineError
 
 PUBLISH_S = 60.0
+PREDICT_S = 75.0
+"""A little more than the node waits for its segment."""
 LETTERS_S = 30.0
 """From one piece of the answer to the next: all of it may be hundreds of megabytes."""
 ACTIONS = ("list", "show", "replay", "discard")
@@ -67,6 +69,33 @@ class AnswerCalls(Desk):
                     await pass_on(piece.lines)
                 confirmed = await pass_on(b"", end=True)
             return operator.SendReply(confirmed=confirmed)
+
+    async def Predict(
+        self, request_iterator: AsyncIterator[operator.PredictRequest], context: Context
+    ) -> AsyncIterator[operator.PredictReply]:
+        """A request to the pipeline's endpoint, made by its node; the answer as it is, whatever its HTTP status."""
+        async with answering(context):
+            messages = aiter(request_iterator)
+            first = await anext(messages)
+            id_ = self._resolve(first.id)
+            copy = endpoint(self._specs(id_), id_)
+            async with self._fleet.line(copy.node) as line:
+
+                async def pass_on(body: bytes, *, more: bool) -> agent.NodeReply:
+                    predict = agent.Predict(assignment=copy.assignment, body=body, more=more)
+                    await line.send(agent.NodeRequest(deadline_s=PREDICT_S, predict=predict))
+                    return await line.receive(PREDICT_S)
+
+                held = first.body
+                async for piece in messages:
+                    await pass_on(held, more=True)
+                    held = piece.body
+                reply = await pass_on(held, more=False)
+                yield operator.PredictReply(status=reply.http_status, body=reply.data)
+                while not reply.last:
+                    reply = await line.receive(PREDICT_S)
+                    if reply.data:
+                        yield operator.PredictReply(body=reply.data)
 
     async def DeadLetters(
         self, request: operator.DeadLettersRequest, context: Context

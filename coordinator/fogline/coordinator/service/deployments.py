@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -18,16 +17,15 @@ from fogline.coordinator.core.history import SegmentChange, changes
 from fogline.coordinator.core.imports import in_order
 from fogline.coordinator.core.locks import NOTHING, Resolution
 from fogline.coordinator.core.orders import dropping, restarted, stopped, submitted
-from fogline.coordinator.core.place import Circumstances
 from fogline.coordinator.core.plan import Plan, plan
 from fogline.coordinator.core.readers import dropped
 from fogline.coordinator.core.reconcile import Step, reconcile
 from fogline.coordinator.core.wires import Wiring
 from fogline.coordinator.padl.model import Document
-from fogline.coordinator.padl.parse import parse
 from fogline.coordinator.service.fleet import Fleet
 from fogline.coordinator.service.growth import Growth
 from fogline.coordinator.service.lines import Lines
+from fogline.coordinator.service.surroundings import Surroundings
 from fogline.coordinator.service.views import Views
 from fogline.coordinator.store.sql import Store
 from fogline.runtimes.spec import SegmentSpec
@@ -65,6 +63,7 @@ class Deployments:
         self._views = Views(fleet, self.lines)
         self._wiring = wiring
         self._deployments = {each.id: each for each in store.deployments()}
+        self._around = Surroundings(self._deployments, store, fleet, self.lines)
         self._told: dict[str, dict[Copy, Health]] = {}
         self._due: set[str] = set()
         self.growth = Growth(store, fleet, self.lines)
@@ -83,7 +82,7 @@ class Deployments:
         running = (
             nodes_of(copy for copy in current.target if copy.segment in submission.document.pipeline) if current else {}
         )
-        given = self._circumstances(id_, submission.machine_id, running)
+        given = self._around.of(id_, submission.machine_id, running)
         return plan(submission.document, self._fleet.nodes(), given, submission.incompatible, self._wiring)
 
     def submit(self, submission: Submission, planned: Plan) -> tuple[int, bool]:
@@ -249,23 +248,6 @@ class Deployments:
         self._due |= self.lines.deployments_on(node)
         self._wake.set()
 
-    def _circumstances(self, id_: str, machine_id: str, running: Mapping[str, Sequence[str]]) -> Circumstances:
-        """What other deployments already ask of each node."""
-        cpus: dict[str, float] = {}
-        memory_bytes: dict[str, int] = {}
-        for other in self._deployments.values():
-            if other.id == id_ or other.phase in OVER:
-                continue
-            document, _ = parse(json.loads(self.document(other.id) or b"{}"))
-            for copy in other.target:
-                if document is None:  # taken over from the nodes: nobody knows what it asks for
-                    break
-                resources = document.pipeline[copy.segment].resources
-                cpus[copy.node] = cpus.get(copy.node, 0.0) + (resources.cpus or 0.0)
-                memory_bytes[copy.node] = memory_bytes.get(copy.node, 0) + (resources.memory_bytes or 0)
-        first = {segment: nodes[0] for segment, nodes in running.items()}
-        return Circumstances(machine_id, first, running, cpus, memory_bytes)
-
     # The wheel.
 
     def _copies(self, submission: Submission, planned: Plan) -> tuple[tuple[Copy, ...], dict[str, bytes]]:
@@ -279,7 +261,7 @@ class Deployments:
 
     def _turn(self, deployment: Deployment, outcomes: Sequence[Outcome] = (), event: Event | None = None) -> Step:
         began_s = time.monotonic()
-        deployment = self.growth.grown(deployment, lambda: self._circumstances(deployment.id, "", {}))
+        deployment = self.growth.grown(deployment, lambda: self._around.of(deployment.id))
         observed = self._views.of(deployment)
         step = reconcile(deployment, observed, time.time())
         before = self._deployments.get(deployment.id)
@@ -323,7 +305,9 @@ class Deployments:
 
 def _made(submission: Submission, planned: Plan) -> Planned:
     locks = submission.resolution.by_place
-    return Planned(submission.document, planned.segments, planned.automatic, submission.artifacts, locks)
+    return Planned(
+        submission.document, planned.segments, planned.automatic, submission.artifacts, locks, planned.servings
+    )
 
 
 def _refuse_while_deleted(deployment: Deployment) -> None:

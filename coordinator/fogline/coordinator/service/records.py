@@ -58,6 +58,15 @@ def first_queue(segments: Segments, wanted: str) -> tuple[Copy, str]:
     return next(copy for copy, spec in segments if any(source.queue == name for source in spec.sources)), name
 
 
+def endpoint(segments: Segments, id_: str) -> Copy:
+    """The copy that gets the requests of a pipeline in API mode. Raises FoglineError for one that reads queues."""
+    served = sorted((copy for copy, spec in segments if spec.serving is not None), key=lambda each: each.depth)
+    if not served:
+        sentence = f"{id_} reads queues: put records into them by `coord send {id_}`"
+        raise FoglineError(ErrorKind.INVALID_ARGUMENT, sentence)
+    return served[0]
+
+
 def letters_by_node(letters: Sequence[str]) -> dict[str, list[int]]:
     """Node -> numbers, of dead letters named NODE/NUMBER. Raises FoglineError for anything else."""
     found: dict[str, list[int]] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fogline.coordinator.core.deployment import Copy, Deployment, Phase, Seen
+from fogline.coordinator.core.deployment import OVER, Copy, Deployment, Phase, Seen
+from fogline.coordinator.core.fleet import Node
+from fogline.coordinator.core.ports import Door
 from fogline.coordinator.core.shown import shown_state
 from fogline.coordinator.service.deployments import Deployments, settled
 from fogline.coordinator.service.fleet import Fleet
@@ -29,12 +31,29 @@ def deployment_status(deployments: Deployments, fleet: Fleet, id_: str, revision
     result.reason = "; ".join([*filter(None, [reason]), *deployments.growth.lacking(deployment)])
     for copy in sorted(deployment.target, key=lambda each: (each.depth, each.segment, each.assignment)):
         result.stages.extend(_stage_rows(deployments, fleet, deployment, copy, observed[copy]))
+    result.endpoints.extend(_endpoints(deployments, fleet, deployment))
     if revision and deployment.phase is not Phase.STOPPED:
         outcome = deployments.outcome(id_, revision)
         result.settled = outcome is not None
         result.succeeded = outcome is not None and outcome.succeeded
         result.verdict = outcome.text if outcome else ""
     return result
+
+
+def _endpoints(deployments: Deployments, fleet: Fleet, deployment: Deployment) -> list[operator.Endpoint]:
+    """Where its segments take requests, the first of them first; none of what does not run."""
+    if deployment.phase in OVER:
+        return []
+    nodes = {node.name: node for node in fleet.nodes()}
+    found = []
+    for copy in sorted(deployment.target, key=lambda each: (each.depth, each.assignment)):
+        spec = deployments.parsed(copy)
+        if spec.serving is not None:
+            door = Door(nodes.get(copy.node, Node(copy.node)), spec.serving.port)
+            names = [spec.serving.model, *(stage.name for stage in spec.stages if len(spec.stages) == 1)]
+            models = dict.fromkeys(names)
+            found.append(operator.Endpoint(segment=copy.segment, url=f"{door.url}/", models=models))
+    return found
 
 
 def _stage_rows(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from fogline.coordinator.core.deployment import Copy, Seen, Want
-from fogline.coordinator.core.fleet import OWN, Node, NodeState
+from fogline.coordinator.core.fleet import FIRST_PORT, LAST_PORT, OWN, Node, NodeState
 from fogline.coordinator.core.imports import Held
 from fogline.coordinator.core.locks import KnownLock, Parted
 from fogline.coordinator.core.place import PassedOver
@@ -46,6 +46,9 @@ def node(facts: common.NodeFacts, state: NodeState) -> Node:
         libc=facts.libc,
         environments=facts.environments or OWN,
         refuses=tuple(facts.refuses),
+        address=facts.address,
+        first_port=facts.first_port or FIRST_PORT,
+        last_port=facts.last_port or LAST_PORT,
         state=state,
     )
 

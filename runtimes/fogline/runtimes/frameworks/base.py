@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fogline.runtimes.errors import StageUnusable
+from fogline.runtimes.frameworks.signature import Signature, Tensor, signature
 from fogline.runtimes.frameworks.signs import mistaken
 from fogline.runtimes.progress import Progress
 from fogline.runtimes.spec import StageSpec
@@ -22,17 +23,6 @@ class Failed:
     """This record's place in the results, when there is no result."""
 
     error: BaseException
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """One input or output as the model itself describes it."""
-
-    name: str
-    datatype: str
-    """In numpy's words: `float32`, `int64`, `bool`; `object` for strings and all else."""
-    shape: tuple[int | None, ...]
-    """Of one record; None: any size."""
 
 
 Result = list[Any] | Failed
@@ -88,6 +78,10 @@ class Framework(ABC):
         if self.path.stat().st_size == 0:
             raise self.unusable(f"the model file {self.path} is empty: save the model again")
         return self.path
+
+    def signature(self) -> Signature | None:
+        """What the loaded model says of its records, for those who call it. None: any JSON may be a record."""
+        return signature(self.stage.options, self.inputs, self.outputs) if self.inputs else None
 
     def unusable(self, reason: str, trace: str = "") -> StageUnusable:
         """An error that names this stage."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fogline.runtimes.frameworks.base import Tensor
+from fogline.runtimes.frameworks.signature import Tensor
 from fogline.runtimes.frameworks.tensor_model import Schema, TensorModel
 
 _DATATYPES = {
@@ -71,4 +71,4 @@ class OnnxModel(TensorModel):
 
 def _tensor(described: Any) -> Tensor:
     sizes = tuple(size if isinstance(size, int) else None for size in described.shape or ())
-    return Tensor(described.name, _DATATYPES.get(described.type, "object"), sizes)
+    return Tensor(described.name, _DATATYPES.get(described.type, ""), sizes)

@@ -11,13 +11,16 @@ from typing import Any
 from fogline.runtimes import options
 from fogline.runtimes.errors import BadMessage
 from fogline.runtimes.frameworks import rows
-from fogline.runtimes.frameworks.base import Failed, Framework, Result, Tensor
+from fogline.runtimes.frameworks.base import Failed, Framework, Result
+from fogline.runtimes.frameworks.signature import Signature, Tensor, signature
 from fogline.runtimes.frameworks.signs import mistaken
 from fogline.runtimes.traces import sentence
 
 log = logging.getLogger("fogline.sklearn")
 
 CHUNK = 1024
+_DATATYPES = {"i": "int64", "U": "object", "O": "object", "b": "bool", "f": "float64"}
+"""Of classes, by numpy's kind."""
 
 
 class SklearnModel(Framework):
@@ -43,16 +46,32 @@ class SklearnModel(Framework):
             raise self.unusable(f"the model is a {type(model).__name__}, which has no method {given['method']!r}")
         self._np = np
         self._features: int | None = getattr(model, "n_features_in_", None)
-        names = [str(each) for each in getattr(model, "feature_names_in_", ())]
+        names = self._names = [str(each) for each in getattr(model, "feature_names_in_", ())]
         if self._features is not None:
             self.inputs = tuple(Tensor(name, "float64", ()) for name in names)
             self.inputs = self.inputs or (Tensor("record", "float64", (self._features,)),)
+            self.outputs = self._answers_as_declared(model, given["method"])
         # We hand arrays in the fitted order; the warning that they carry no names would come per batch.
         warnings.filterwarnings("ignore", message="X does not have valid feature names")
         wish = given.get("input")
         self._read = rows.reader(wish, names)
         self._input = wish if isinstance(wish, str) else "record"
         self._output = given.get("output")
+
+    def signature(self) -> Signature | None:
+        """One row of numbers; a pipeline that begins with text has no number of features, and reads anything."""
+        if self._features is None:
+            return None
+        row = [Tensor("", "float64", (self._features,))]
+        return signature(self.stage.options, row, self.outputs, self._names)
+
+    def _answers_as_declared(self, model: Any, method: str) -> tuple[Tensor, ...]:
+        """Of classifiers, which know their classes; what another estimator answers shows only in an answer."""
+        classes = getattr(model, "classes_", None)
+        datatype = _DATATYPES.get(getattr(getattr(classes, "dtype", None), "kind", ""))
+        if classes is None or datatype is None or method not in {"predict", "predict_proba"}:
+            return ()
+        return (Tensor(method, datatype, ()) if method == "predict" else Tensor(method, "float64", (len(classes),)),)
 
     def process(self, records: list[Any]) -> list[Result]:
         answers = rows.in_chunks(records, self._read, self._run_chunk, CHUNK)

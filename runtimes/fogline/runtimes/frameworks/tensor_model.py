@@ -12,7 +12,8 @@ from typing import Any
 
 from fogline.runtimes.errors import BadMessage, StageUnusable
 from fogline.runtimes.frameworks import rows
-from fogline.runtimes.frameworks.base import Failed, Framework, Result, Tensor
+from fogline.runtimes.frameworks.base import Failed, Framework, Result
+from fogline.runtimes.frameworks.signature import Tensor
 from fogline.runtimes.frameworks.signs import mistaken
 
 CHUNK = 256

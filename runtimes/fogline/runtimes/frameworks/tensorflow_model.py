@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fogline.runtimes import options
-from fogline.runtimes.frameworks.base import Tensor
+from fogline.runtimes.frameworks.signature import Tensor
 from fogline.runtimes.frameworks.signs import mistaken
 from fogline.runtimes.frameworks.tensor_model import Schema, TensorModel
 

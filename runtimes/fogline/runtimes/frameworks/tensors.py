@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fogline.runtimes.errors import BadMessage
-from fogline.runtimes.frameworks.base import Tensor
+from fogline.runtimes.frameworks.signature import Tensor
 
 _KINDS = {"f": "a number", "i": "a whole number", "u": "a whole number", "b": "true or false", "O": "a string"}
 _ACCEPTED = {"f": "fiub", "i": "fiub", "u": "fiub", "b": "b", "O": "U"}

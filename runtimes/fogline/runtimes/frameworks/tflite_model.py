@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fogline.runtimes.frameworks.base import Tensor
+from fogline.runtimes.frameworks.signature import Tensor
 from fogline.runtimes.frameworks.tensor_model import Schema, TensorModel
 
 _SIGNATURE = "serving_default"

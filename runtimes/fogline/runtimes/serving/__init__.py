@@ -1,0 +1,1 @@
+"""The segment's second door: HTTP requests instead of queues."""
