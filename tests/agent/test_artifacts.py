@@ -55,6 +55,13 @@ def ensure(cache: ArtifactCache, digest: str = DIGEST, limits: Limits | None = N
     return asyncio.run(cache.ensure(Needed(digest, limits), silent))
 
 
+def test_what_gets_its_final_name_while_the_cache_is_measured_is_passed_over(tmp_path: Path) -> None:
+    cache = ArtifactCache(tmp_path / "artifacts", Source().fetch)
+    cache.folder.mkdir()
+    (cache.folder / f"{'0' * 64}.partial").symlink_to("gone")  # as it looks to who has listed it and asks then
+    assert ensure(cache).read_bytes() == BLOB
+
+
 def test_a_model_becomes_a_read_only_file(tmp_path: Path) -> None:
     cache = ArtifactCache(tmp_path / "artifacts", Source().fetch)
     path = ensure(cache)

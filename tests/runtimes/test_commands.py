@@ -75,7 +75,10 @@ def test_check_refuses_what_is_no_spec_or_names_no_plugin(tmp_path: Path) -> Non
     assert checked(tmp_path / "absent.json")[0] == 64
     stage = StageSpec("a", "cobol", (), ())
     code, answer = checked(written(tmp_path, segment(stage)))
-    assert (code, answer["reason"]) == (64, "stage a: this release has no framework 'cobol'")
+    assert (code, answer["reason"]) == (
+        64,
+        "stage a: neither this release nor a package installed here has a framework 'cobol'",
+    )
 
 
 def test_check_finds_an_artifact_by_its_digest(tmp_path: Path) -> None:

@@ -18,20 +18,25 @@ from support.example import EXAMPLE
 from support.padl_files import a_document, with_value, without, written
 
 EXAMPLES = EXAMPLE.parent
-BASE = EXAMPLE / "pipeline.json"
+MADE = {"work", "models"}
+"""Folders of an example that its own commands make."""
 COMMAND = [sys.executable, "-m", "check_jsonschema"]
 
 
 def documents() -> list[Path]:
     found = sorted(each for suffix in ("json", "yaml", "yml") for each in EXAMPLES.rglob(f"*.{suffix}"))
-    # Its framework is known only where its package is: tests/e2e/test_plugins.py.
-    return [each for each in found if each.parent.name != "framework-plugin"]
+    # The framework of the plugin is known only where its package is: tests/e2e/test_plugins.py.
+    others = {"framework-plugin", *MADE}
+    return [each for each in found if not others & set(each.relative_to(EXAMPLES).parts)]
 
 
 def whole(path: Path) -> Any:
-    """The document, or the base document with this overlay laid over it."""
+    """The document, or that of its folder with this overlay laid over it."""
     raw = json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
-    return raw if "version" in raw else load([BASE, path]).raw
+    if "version" in raw:
+        return raw
+    base = next(each for each in sorted(path.parent.glob("*.json")) if '"version"' in each.read_text())
+    return load([base, path]).raw
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ Signals: SIGTERM is passed on to the command; SIGINT and SIGHUP mean nothing her
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -45,7 +46,8 @@ def main(workspace: str, command: list[str]) -> None:
         return
     pid, word = hold_back(command)
     note_identity(pid)
-    os.write(word, b"!")
+    with contextlib.suppress(BrokenPipeError):  # it was killed before it could begin: that is its end
+        os.write(word, b"!")
     os.close(word)
     while not has_ended(pid):
         received = signal.sigtimedwait(awaited, LOOK_S)
@@ -71,6 +73,7 @@ def hold_back(command: list[str]) -> tuple[int, int]:
     pid = os.fork()
     if pid == 0:
         become_stage(command, held, word)
+    os.setpgid(pid, pid)  # here too: it may be killed before it has come to do so itself
     os.close(held)
     return pid, word
 

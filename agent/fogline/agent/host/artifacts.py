@@ -12,6 +12,7 @@ time of change says when it was asked for last.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import os
@@ -164,8 +165,12 @@ async def _to_the_end(doing: Coroutine[Any, Any, None]) -> None:
 
 
 def _held(folder: Path) -> list[Held]:
-    paths = [path for path in folder.iterdir() if _DIGEST.match(path.name)]
-    return [Held(path.name, path.name[:DIGEST_LENGTH], size_bytes(path), path.stat().st_mtime) for path in paths]
+    found = []
+    for path in folder.iterdir():
+        if _DIGEST.match(path.name):
+            with contextlib.suppress(FileNotFoundError):  # another one that arrives gets its final name meanwhile
+                found.append(Held(path.name, path.name[:DIGEST_LENGTH], size_bytes(path), path.stat().st_mtime))
+    return found
 
 
 def _called(needed: Needed) -> str:
