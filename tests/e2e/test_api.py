@@ -107,12 +107,15 @@ def test_a_single_model_of_this_machine(clean: Cluster, tmp_path: Path) -> None:
     for data, given in (('{"a": 1, "b": 1}', None), (f"@{tmp_path / 'record.json'}", None), ("-", '{"a": 2, "b": 0}')):
         answered = json.loads(clean.coord("predict", "sum", "--data", data, input_=given).stdout)
         assert answered == (pytest.approx(2) if data[0] != "@" else [pytest.approx(2), pytest.approx(0, abs=1e-9)])
+    many = json.dumps([{"a": 1, "b": number} for number in range(150_000)])
+    answered = json.loads(clean.coord("predict", "sum", "--data", "-", input_=many).stdout)
+    assert (len(many) > 2**21, answered[::50_000]) == (True, [pytest.approx(1 + n) for n in range(0, 150_000, 50_000)])
     refused = clean.coord("predict", "sum", "-d", '{"a": 1}', check=False)
     assert refused.returncode == 5
     assert "sum answered 400:" in refused.stderr
     assert "'b' is missing" in refused.stderr
     row = stage_of(clean, "sum", "add-up")
-    assert (row["in"], row["done"], row["dropped"]) == (7, 6, 1)
+    assert (row["in"], row["done"], row["dropped"]) == (150_007, 150_006, 1)
     assert "unchanged" in clean.coord("submit", str(document)).stdout
     assert is_free(FIRST) is False
     clean.coord("delete", "sum")
@@ -233,6 +236,10 @@ def test_documents_that_cannot_be_served(clean: Cluster, tmp_path: Path) -> None
     exit_code, said = refused(an_api("two", a_stage(port=LAST), infra=infra))
     wanted = f"pipeline two wants port {LAST} of node edge_node, which pipeline one has"
     assert (exit_code, wanted in said) == (4, True)
+    clean.coord("stop", "one")  # it is to listen there again when it is started
+    exit_code, said = refused(an_api("two", a_stage(port=LAST), infra=infra), "plan")
+    assert (exit_code, wanted in said) == (4, True)
+    assert status_of(clean, "one")["endpoints"] == []
 
 
 def test_a_port_that_somebody_else_has_is_waited_for(clean: Cluster, tmp_path: Path) -> None:
