@@ -156,7 +156,9 @@ def test_stages_of_three_nodes(clean: Cluster, tmp_path: Path) -> None:
     assert hops == [["add..double", f"http://{HOST}:{FIRST + 1}"], ["double..show", f"http://{HOST}:{FIRST + 2}"]]
     urls = endpoints(clean, "far")
     assert list(urls) == ["add", "double", "show"]
+    assert f"endpoint {urls['add']} (models: far)\n" in shown
     assert ask(urls["add"], {"x": 1}) == (200, {"y": 4})
+    assert ask(urls["add"], None, path="v2/models/add")[0] == 404, "a stage of several is no model"
     status, answer = ask(urls["add"], {"x": 200})
     assert (status, answer["error"]) == (500, "stage double on cloud_1 failed: ValueError: too large")
     failed = clean.coord("predict", "far", "-d", '{"x": 200}', check=False)
