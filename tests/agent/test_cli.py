@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from fogline.agent.config import parse_size
+from fogline.agent.config import parse_ports, parse_size
 from fogline.agent.host.workspace import Workspace, read_json
 from fogline.agent.store.sqlite import Membership, Phase, Store
 from fogline.v1 import common_pb2 as common
+from fogline.wire.terms import FoglineError
 from support.agent_builders import a_spec, a_wish, lives, until
 from support.agent_coordinator import FakeCoordinator
 
@@ -79,6 +80,13 @@ def test_help_has_an_example_and_no_secrets(command: str) -> None:
 
 def test_sizes() -> None:
     assert [parse_size(each) for each in ("1KiB", "500MiB", "4GiB", "2TiB")] == [1 << 10, 500 << 20, 4 << 30, 2 << 40]
+
+
+def test_ports() -> None:
+    assert [parse_ports(each) for each in ("31000-31999", "80-80")] == [(31000, 31999), (80, 80)]
+    for wrong in ("31000", "0-5", "5-4", "65000-65536", "-5-7", "a-b"):
+        with pytest.raises(FoglineError, match="is not FIRST-LAST, two ports"):
+            parse_ports(wrong)
 
 
 class Agent:

@@ -107,12 +107,15 @@ def test_a_single_model_of_this_machine(clean: Cluster, tmp_path: Path) -> None:
     for data, given in (('{"a": 1, "b": 1}', None), (f"@{tmp_path / 'record.json'}", None), ("-", '{"a": 2, "b": 0}')):
         answered = json.loads(clean.coord("predict", "sum", "--data", data, input_=given).stdout)
         assert answered == (pytest.approx(2) if data[0] != "@" else [pytest.approx(2), pytest.approx(0, abs=1e-9)])
+    many = json.dumps([{"a": 1, "b": number} for number in range(150_000)])
+    answered = json.loads(clean.coord("predict", "sum", "--data", "-", input_=many).stdout)
+    assert (len(many) > 2**21, answered[::50_000]) == (True, [pytest.approx(1 + n) for n in range(0, 150_000, 50_000)])
     refused = clean.coord("predict", "sum", "-d", '{"a": 1}', check=False)
     assert refused.returncode == 5
     assert "sum answered 400:" in refused.stderr
     assert "'b' is missing" in refused.stderr
     row = stage_of(clean, "sum", "add-up")
-    assert (row["in"], row["done"], row["dropped"]) == (7, 6, 1)
+    assert (row["in"], row["done"], row["dropped"]) == (150_007, 150_006, 1)
     assert "unchanged" in clean.coord("submit", str(document)).stdout
     assert is_free(FIRST) is False
     clean.coord("delete", "sum")
@@ -153,7 +156,9 @@ def test_stages_of_three_nodes(clean: Cluster, tmp_path: Path) -> None:
     assert hops == [["add..double", f"http://{HOST}:{FIRST + 1}"], ["double..show", f"http://{HOST}:{FIRST + 2}"]]
     urls = endpoints(clean, "far")
     assert list(urls) == ["add", "double", "show"]
+    assert f"endpoint {urls['add']} (models: far)\n" in shown
     assert ask(urls["add"], {"x": 1}) == (200, {"y": 4})
+    assert ask(urls["add"], None, path="v2/models/add")[0] == 404, "a stage of several is no model"
     status, answer = ask(urls["add"], {"x": 200})
     assert (status, answer["error"]) == (500, "stage double on cloud_1 failed: ValueError: too large")
     failed = clean.coord("predict", "far", "-d", '{"x": 200}', check=False)
@@ -233,6 +238,10 @@ def test_documents_that_cannot_be_served(clean: Cluster, tmp_path: Path) -> None
     exit_code, said = refused(an_api("two", a_stage(port=LAST), infra=infra))
     wanted = f"pipeline two wants port {LAST} of node edge_node, which pipeline one has"
     assert (exit_code, wanted in said) == (4, True)
+    clean.coord("stop", "one")  # it is to listen there again when it is started
+    exit_code, said = refused(an_api("two", a_stage(port=LAST), infra=infra), "plan")
+    assert (exit_code, wanted in said) == (4, True)
+    assert status_of(clean, "one")["endpoints"] == []
 
 
 def test_a_port_that_somebody_else_has_is_waited_for(clean: Cluster, tmp_path: Path) -> None:

@@ -175,7 +175,8 @@ class ServingSpec:
     """The address to listen at; empty: all of them."""
     port: int
     model: str
-    """Its name as a model of the Open Inference Protocol: the pipeline's id. The name of an only stage is one more."""
+    """Its name as a model of the Open Inference Protocol: the pipeline's id. The name of an only stage is one more,
+    where the chain does not go on."""
     token_secret: str = ""
     """The secret that a caller must bring as `Authorization: Bearer`; empty: anybody may call."""
     limit_bytes: int = 16 * 1024 * 1024

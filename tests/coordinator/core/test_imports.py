@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fogline.coordinator.core.deployment import Copy, Deployment, Phase
 from fogline.coordinator.core.imports import Held, in_order, taken_over
-from fogline.runtimes.spec import EndpointSpec, SegmentSpec
+from fogline.runtimes.spec import EndpointSpec, SegmentSpec, StageSpec
 from fogline.wire.terms import Wanted
 
 A, B = (Copy(f"p/{name}/0/a", f"{name}1", f"n-{name}", name, 0) for name in "ab")
@@ -84,4 +84,12 @@ def test_the_order_of_draining_and_binding_is_found_in_the_specs() -> None:
         return SegmentSpec("p", "s", "0", "a", "c", (), (source,), (sink,))
 
     specs = {A.spec_digest: spec("q2", "q3"), B.spec_digest: spec("q1", "q2")}
+    assert {copy.segment: copy.depth for copy in in_order([A, B], specs)} == {"b": 0, "a": 1}
+
+
+def test_so_it_is_where_requests_go_on_without_queues() -> None:
+    def spec(reads: tuple[str, ...], writes: tuple[str, ...]) -> SegmentSpec:
+        return SegmentSpec("p", "s", "0", "a", "c", (StageSpec("s", "code", reads, writes),))
+
+    specs = {A.spec_digest: spec(("b..a",), ()), B.spec_digest: spec((), ("b..a",))}
     assert {copy.segment: copy.depth for copy in in_order([A, B], specs)} == {"b": 0, "a": 1}

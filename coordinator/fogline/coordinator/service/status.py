@@ -50,8 +50,8 @@ def _endpoints(deployments: Deployments, fleet: Fleet, deployment: Deployment) -
         spec = deployments.parsed(copy)
         if spec.serving is not None:
             door = Door(nodes.get(copy.node, Node(copy.node)), spec.serving.port)
-            names = [spec.serving.model, *(stage.name for stage in spec.stages if len(spec.stages) == 1)]
-            models = dict.fromkeys(names)
+            alone = len(spec.stages) == 1 and not spec.serving.forward
+            models = dict.fromkeys([spec.serving.model, *([spec.stages[0].name] if alone else [])])
             found.append(operator.Endpoint(segment=copy.segment, url=f"{door.url}/", models=models))
     return found
 

@@ -19,7 +19,7 @@ class Model:
     """The chain as one model of the Open Inference Protocol."""
 
     def __init__(self, spec: ServingSpec, chain: Chain) -> None:
-        alone = chain.stages if len(chain.stages) == 1 else ()
+        alone = chain.stages if len(chain.stages) == 1 and not spec.forward else ()
         self.names = tuple(dict.fromkeys((spec.model, *alone)))
         self.revision = ""
         """Of the pipeline: the model's version. Empty: nobody has told it."""
