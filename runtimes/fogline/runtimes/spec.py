@@ -187,6 +187,8 @@ class ServingSpec:
     """Records that may wait for their turn; a request beyond them is told to come again."""
     forward: str = ""
     """The URL of the segment that goes on where this chain ends; empty: this chain has the answer."""
+    onward: str = ""
+    """What people call that one: its first stage and its node."""
     node: str = ""
     """The name of its node, for what goes wrong here and is told by the segment in front."""
 

@@ -102,10 +102,12 @@ def serving_specs(document: Document, segments: Sequence[Segment], found: Mappin
     for segment in segments:
         if door := found.get(segment.name):
             onward = [home[each] for each in document.pipeline[segment.stages[-1]].outputs if each in home]
-            forward = found[onward[0]].url if onward and onward[0] in found else ""
+            there = found.get(onward[0]) if onward else None
+            name = f"segment {onward[0]} on {there.node.name}" if there else ""
+            forward = there.url if there else ""
             secret = str(token.get("secret", ""))
             specs[segment.name] = ServingSpec(
-                door.host, door.port, document.id, secret, forward=forward, node=segment.node
+                door.host, door.port, document.id, secret, forward=forward, onward=name, node=segment.node
             )
     return specs
 

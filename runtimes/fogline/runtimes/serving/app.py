@@ -76,7 +76,7 @@ class Application:
         self._turns, self._counters = turns, counters
         self._token = token.encode()
         self._depth = plain.depth_of(chain.first.signature())
-        self._next = forward.Next(spec.forward, token) if spec.forward else None
+        self._next = forward.Next(spec.forward, token, spec.onward) if spec.forward else None
         self._reader, self._writer = Reader(chain.first), Writer(None if spec.forward else chain.last)
         self._logged_at = -LOG_EVERY_S
         self._routes = self._table()

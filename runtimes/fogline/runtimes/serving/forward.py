@@ -5,8 +5,9 @@
     POST /internal/records     [record, ...]          fogline-deadline-ms, traceparent, authorization
     200                        [{"results": [...]} or {"stage", "node", "reason", "refused"}, ...]
 
-Connections are kept and used again. One that cannot be made is tried again until the deadline; one that had been kept
-and was closed since is replaced. A request whose connection breaks is not sent twice: stages may hold state.
+Connections are kept and used again. One that cannot be made is tried again for a second: a caller is better told to
+come again than left waiting. One that had been kept and was closed since is replaced. A request whose connection breaks
+is not sent twice: stages may hold state.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from fogline.runtimes.serving.refusals import Refusal, bad_request
 PATH = "/internal/records"
 DEADLINE = b"fogline-deadline-ms"
 TRACE = b"traceparent"
+PATIENCE_S = 1.0
+"""How long a segment that takes no connection is tried."""
+AGAIN = ((b"retry-after", b"1"),)
 IDLE = 128
 """Connections kept at most while nobody needs them."""
 LIMIT_BYTES = 64 * 1024 * 1024
@@ -42,10 +46,12 @@ class Broken(Exception):
 class Next:
     """The segment that goes on. Belongs to the loop's thread."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, name: str = "") -> None:
+        """`name`: what people call it, such as `segment double on cloud_1`."""
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port or 80
         self.address = f"{self._host}:{self._port}"
+        self.name = f"{name or 'the next segment'} at {self.address}"
         self._idle: list[_Connection] = []
         head = f"POST {PATH} HTTP/1.1\r\nhost: {self.address}\r\ncontent-type: application/json\r\n"
         self._head = (head + (f"authorization: Bearer {token}\r\n" if token else "")).encode()
@@ -53,7 +59,8 @@ class Next:
     async def answers(self, answers: Sequence[Answer], deadline: float, trace: str) -> list[Answer]:
         """What becomes of the answers of this chain in the next one; failures stay.
 
-        Raises Refusal: 502 when the segment breaks off or makes no sense, 504 when it cannot be reached in time.
+        Raises Refusal: 503 when the segment cannot be reached or breaks off, 502 when it makes no sense, 504 when it
+        does not answer in time.
         """
         records = [record for answer in answers if not isinstance(answer, Failure) for record in answer]
         if not records:
@@ -62,14 +69,12 @@ class Next:
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline - time.monotonic()):
                 status, body = await self._asked(b"[" + b",".join(records) + b"]", deadline, trace)
         except TimeoutError:
-            raise Refusal(504, f"the next segment at {self.address} did not answer in time") from None
+            raise Refusal(504, f"{self.name} did not answer in time") from None
         except (OSError, Broken, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
-            raise Refusal(
-                502, f"the next segment at {self.address} broke off: {error or type(error).__name__}"
-            ) from None
+            raise Refusal(503, f"{self.name} broke off: {error or type(error).__name__}", AGAIN) from None
         if status != 200:
-            raise _passed_on(self.address, status, body)
-        return _put_together(answers, _decoded(self.address, body, len(records)))
+            raise _passed_on(self.name, status, body)
+        return _put_together(answers, _decoded(self.name, body, len(records)))
 
     async def _asked(self, body: bytes, deadline: float, trace: str) -> tuple[int, bytes]:
         left_ms = max(1, int(1000 * (deadline - time.monotonic())))
@@ -95,13 +100,16 @@ class Next:
         return None
 
     async def _connected(self) -> _Connection:
-        """Until it works; the caller's deadline ends it."""
-        delays = Delays()
+        """Until it works, or patience ends."""
+        delays, until = Delays(), time.monotonic() + PATIENCE_S
         while True:
             try:
                 connection = await asyncio.open_connection(self._host, self._port, limit=LIMIT_BYTES)
-            except OSError:
-                await asyncio.sleep(delays.next_s())
+            except OSError as error:
+                if (left_s := until - time.monotonic()) <= 0:
+                    reason = error.strerror or type(error).__name__
+                    raise Refusal(503, f"{self.name} cannot be reached: {reason}", AGAIN) from None
+                await asyncio.sleep(min(delays.next_s(), left_s))
             else:
                 connection[1].get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return connection
@@ -151,13 +159,13 @@ async def _exchanged(connection: _Connection, request: bytes) -> tuple[int, byte
     return int(status.split(b" ", 2)[1]), body, fields.get(b"connection") != b"close"
 
 
-def _decoded(address: str, body: bytes, count: int) -> list[Answer]:
+def _decoded(name: str, body: bytes, count: int) -> list[Answer]:
     try:
         found = [_answer(each) for each in orjson.loads(body)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Refusal(502, f"the next segment at {address} makes no sense: {error!r}") from None
+        raise Refusal(502, f"{name} makes no sense: {error!r}") from None
     if len(found) != count:
-        raise Refusal(502, f"the next segment at {address} gave {len(found)} answers for {count} records")
+        raise Refusal(502, f"{name} gave {len(found)} answers for {count} records")
     return found
 
 
@@ -169,13 +177,13 @@ def _answer(document: dict[str, object]) -> Answer:
     return Failure(stage, reason, "", b"", 1, 0, bool(document["refused"]))
 
 
-def _passed_on(address: str, status: int, body: bytes) -> Refusal:
+def _passed_on(name: str, status: int, body: bytes) -> Refusal:
     try:
         reason = str(orjson.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
         reason = f"status {status}"
     ours = status if status in (503, 504) else 502
-    return Refusal(ours, f"the next segment at {address}: {reason}", ((b"retry-after", b"1"),) if ours == 503 else ())
+    return Refusal(ours, f"{name}: {reason}", AGAIN if ours == 503 else ())
 
 
 def _put_together(before: Sequence[Answer], after: Sequence[Answer]) -> list[Answer]:

@@ -15,8 +15,8 @@ _REFUSALS = {
     413: "the request is too large",
     415: "the body is not JSON, or compressed",
     500: "a stage of the pipeline failed at a record",
-    502: "the next process of the pipeline broke off",
-    503: "too many records are waiting: come again after so many seconds as Retry-After says",
+    502: "the next process of the pipeline makes no sense",
+    503: "too many records are waiting, or a process of the pipeline is away: come again as Retry-After says",
     504: "the answer did not come within the time limit",
 }
 
