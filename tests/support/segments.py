@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -113,17 +113,28 @@ class Control:
 class RunningSegment:
     """`with RunningSegment(spec, folder) as process:` runs it as the agent would; killed at the end."""
 
-    def __init__(self, spec: SegmentSpec, folder: Path, *, bind: bool = True) -> None:
+    def __init__(
+        self,
+        spec: SegmentSpec,
+        folder: Path,
+        *,
+        bind: bool = True,
+        python: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """`python`: another one than that of the tests, with its environment variables."""
         self.folder = folder
+        self._env = env
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "spec.json").write_bytes(spec.to_bytes())
         (folder / "nonce").write_text("nonce-of-the-test")
-        command = [*COMMAND, "run", str(folder / "spec.json"), "--workspace", str(folder)]
+        program = [str(python), *COMMAND[1:]] if python else COMMAND
+        command = [*program, "run", str(folder / "spec.json"), "--workspace", str(folder)]
         self._command = [*command, "--artifacts", str(folder), *(["--bind"] if bind else [])]
 
     def __enter__(self) -> RunningSegment:
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log, env=self._env)
         return self
 
     def __exit__(
