@@ -21,9 +21,9 @@ from fogline.runtimes.frameworks.signature import Declared, Tensor
 from fogline.runtimes.frameworks.tensor_model import TensorModel
 from fogline.runtimes.spec import StageSpec
 from support import tensorflow_env
+from support.environments import NotInstalled
 from support.framework_kits import KITS, NEED_TENSORFLOW, Keras
 from support.segments import segment
-from support.tensorflow_env import NotInstalled
 
 CODE = {
     "code": """

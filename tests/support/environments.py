@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,8 @@ def python_of(folder: Path, wanted: str) -> Path:
     if not stamp.exists() or stamp.read_text() != wanted:
         print(f"installing {folder.name} into {folder}", file=sys.stderr)
         _run(folder.name, sys.executable, "-m", "venv", "--clear", str(folder))
-        uv = shutil.which("uv")
+        beside = str(Path(sys.executable).parent)
+        uv = shutil.which("uv", path=os.pathsep.join((beside, os.environ.get("PATH", ""))))
         quick = (uv, "pip", "install", "--quiet", "--python", str(python)) if uv else None
         slow = (str(python), "-m", "pip", "--disable-pip-version-check", "--quiet", "install")
         _run(folder.name, *(quick or slow), *wanted.splitlines())

@@ -69,9 +69,7 @@ def _described(name: str, table: Table[tuple[Option, ...]], requirements: Requir
         "aliases": aliases if table.kind == "frameworks" else [],
         "built_in": name in table.own,
         "requires": list(requirements[name]),
-        "client_requires": {
-            each: list(lines) for each, lines in options.CLIENT_REQUIREMENTS.items() if each in clients
-        },
+        "client_requires": clients,
         "options": [_option(each) for each in table[name]],
     }
 
