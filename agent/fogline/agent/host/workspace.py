@@ -7,6 +7,8 @@
                     nonce         what the process must be shown before it is believed to be ours
                     runtime       the folder that the newest process has fogline.runtimes from, unless it is the agent's
                     shim.json     pids and start times; written by the shim
+                    container.json  the container, where it runs in one, and its process as seen from here
+                    image         the id of the image that its containers are made from
                     exit.json     how the process ended; written by the shim
                     failure.json  why, in the stage's own words; written by the stage
                     finished.json instead, when its input has ended: what it counted; written by the stage
@@ -30,7 +32,7 @@ from fogline.agent.core.desired import Assignment, CopyKey
 from fogline.agent.core.restarts import Ending
 from fogline.wire.terms import Wanted
 
-_LEFT_BY_A_PROCESS = ("shim.json", "exit.json", "failure.json", "finished.json", "control.sock")
+_LEFT_BY_A_PROCESS = ("shim.json", "container.json", "exit.json", "failure.json", "finished.json", "control.sock")
 
 
 @dataclass(frozen=True)
