@@ -51,7 +51,7 @@ def tar_of(files: dict[str, bytes]) -> bytes:
 def image_by_hand() -> str:
     """The id of an image with Python and the shim."""
     files = {Path(str(module.__file__)).name: Path(str(module.__file__)).read_bytes() for module in (inside, shim)}
-    return Engine().build(tar_of({"Dockerfile": _BY_HAND.encode()} | files), "fogline/by-hand:test")
+    return Engine().build(io.BytesIO(tar_of({"Dockerfile": _BY_HAND.encode()} | files)), "fogline/by-hand:test")
 
 
 class InContainer(DockerDriver):

@@ -6,12 +6,11 @@ containers and images, to find them again, and to remove them.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import docker
 import requests
@@ -60,13 +59,16 @@ class Order:
     labels: Mapping[str, str]
     memory_bytes: int = 0
     cpus: float = 0.0
+    entrypoint: tuple[str, ...] = ()
+    """Instead of the image's own."""
 
 
 class Engine:
-    """One connection to the engine, made when it is first needed and again after the engine was away."""
+    """Made when it is first needed, and found again after the engine was away."""
 
     def __init__(self) -> None:
-        self._client: docker.DockerClient | None = None
+        self._clients: dict[int, docker.DockerClient] = {}
+        """By how long they wait for an answer."""
 
     def answers(self) -> bool:
         """Whether there is an engine that takes orders from us."""
@@ -86,12 +88,12 @@ class Engine:
 
         return self._ask(f"look for the image {name}", look)
 
-    def build(self, context: bytes, tag: str) -> str:
+    def build(self, context: IO[bytes], tag: str) -> str:
         """The id of the image made from a context (tar), without any network."""
 
         def make(client: docker.DockerClient) -> str:
             image, _ = client.images.build(
-                fileobj=io.BytesIO(context), custom_context=True, tag=tag, network_mode="none", rm=True, forcerm=True
+                fileobj=context, custom_context=True, tag=tag, network_mode="none", rm=True, forcerm=True
             )
             return str(image.id)
 
@@ -113,19 +115,18 @@ class Engine:
 
         return self._ask(f"start the container {order.name}", make)
 
-    def run(self, order: Order, output: io.BufferedIOBase, timeout_s: float) -> int:
-        """Run a container to its end and remove it; its exit code. Its standard output and error go to `output`.
+    def run(self, order: Order, timeout_s: float) -> tuple[int, bytes, bytes]:
+        """Run a container to its end and remove it; its exit code, what it printed, and what on standard error.
 
         Raises TimeoutError when it has not ended by then.
         """
 
-        def go(client: docker.DockerClient) -> int:
+        def go(client: docker.DockerClient) -> tuple[int, bytes, bytes]:
             container = client.containers.create(order.image, list(order.command), **_terms(order))
             try:
                 container.start()
                 code = int(container.wait(timeout=timeout_s)["StatusCode"])
-                output.write(container.logs())
-                return code
+                return code, container.logs(stderr=False), container.logs(stdout=False)
             except requests.exceptions.ReadTimeout:
                 raise TimeoutError from None
             except requests.exceptions.ConnectionError as error:
@@ -193,10 +194,9 @@ class Engine:
 
     def _ask(self, what: str, question: Callable[[docker.DockerClient], _T], timeout_s: int = _ANSWER_S) -> _T:
         try:
-            if self._client is None:
-                self._client = docker.DockerClient.from_env(timeout=_ANSWER_S)
-            self._client.api.timeout = timeout_s
-            return question(self._client)
+            if timeout_s not in self._clients:
+                self._clients[timeout_s] = docker.DockerClient.from_env(timeout=timeout_s)
+            return question(self._clients[timeout_s])
         except (DockerException, requests.RequestException) as error:
             away = isinstance(error, requests.RequestException) or "Error while fetching server API" in str(error)
             kind = ErrorKind.UNREACHABLE if away else ErrorKind.FAILED
@@ -219,6 +219,7 @@ def _terms(order: Order) -> dict[str, Any]:
         "environment": dict(order.environment),
         "labels": dict(order.labels),
         "network_mode": "host",
+        "entrypoint": list(order.entrypoint) or None,
         "read_only": True,
         "tmpfs": {"/tmp": f"size={_TMP_BYTES},mode=1777,nosuid,nodev"},  # noqa: S108  # its own, in memory
         "cap_drop": ["ALL"],

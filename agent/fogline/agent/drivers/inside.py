@@ -7,6 +7,7 @@ on the workspace is taken here: it is the same file outside, so that nobody else
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
 import sys
 
@@ -17,7 +18,7 @@ LOCKED = 73
 def main(command: list[str]) -> int:
     """Become the shim of `command`; how that ended is in `exit.json`."""
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    import shim
+    shim = importlib.import_module("shim")  # it lies beside this file, and there is no package here
 
     lock = os.open("shim.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:

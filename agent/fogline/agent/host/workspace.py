@@ -122,11 +122,13 @@ class Workspace:
         """Whether a process was ever started here and not replaced since."""
         return (self.path / "shim.json").exists()
 
-    def ending(self, code: int | None, signal: int | None, *, out_of_memory: bool = False) -> Ending:
+    def ending(
+        self, code: int | None, signal: int | None, *, out_of_memory: bool = False, memory_limit_bytes: int = 0
+    ) -> Ending:
         """How the process ended, with the reason it left behind."""
         finished = self.finished()
         reason = last_words(finished or read_json(self.path / "failure.json"))
-        return Ending(code, signal, reason, out_of_memory, bool(finished))
+        return Ending(code, signal, reason, out_of_memory, memory_limit_bytes, bool(finished))
 
     def finished(self) -> dict[str, Any]:
         """What the process said at the end of its input: `reason` and `stages`; empty when it did not end so."""
@@ -135,7 +137,12 @@ class Workspace:
     def noted_ending(self) -> Ending:
         """How the process ended while nobody watched, as far as its shim could note it."""
         noted = read_json(self.path / "exit.json")
-        return self.ending(noted.get("code"), noted.get("signal"), out_of_memory=bool(noted.get("oom")))
+        return self.ending(
+            noted.get("code"),
+            noted.get("signal"),
+            out_of_memory=bool(noted.get("oom")),
+            memory_limit_bytes=int(noted.get("limit_bytes", 0)),
+        )
 
     def intent(self) -> Intent | None:
         """What this folder remembers, for a store that was lost; None when that is nothing."""

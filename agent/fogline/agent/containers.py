@@ -1,0 +1,141 @@
+"""Containerized segments on this node: their images, their check, and what a start needs to know.
+
+Imported only where there is a container engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from fogline.agent.core import recipe
+from fogline.agent.drivers.base import Container
+from fogline.agent.drivers.docker import DockerDriver, hand_over, name_of, shared_terms, user
+from fogline.agent.drivers.docker_engine import STATE_DIR, Engine, Order
+from fogline.agent.host.artifacts import Progress
+from fogline.agent.host.context import context, key, pack
+from fogline.agent.host.environments import Environments
+from fogline.agent.host.workspace import Workspace, existing, write_durably
+from fogline.runtimes.spec import SegmentSpec
+from fogline.wire.terms import ErrorKind, FoglineError
+
+log = logging.getLogger(__name__)
+
+BASE = f"fogline/python:{sys.version_info[0]}.{sys.version_info[1]}"
+"""The image that all others begin with: of the same kind of node as this one, since its wheels are this node's."""
+REPOSITORY = "fogline/segment"
+IMAGE = "image"
+_KEY_LENGTH = 16
+
+
+class Containers:
+    """Makes images, one at a time, and knows which one each workspace needs."""
+
+    def __init__(self, state_dir: Path, environments: Environments, artifacts: Path) -> None:
+        self._state_dir = state_dir
+        self._engine = Engine()
+        self.driver = DockerDriver(self._engine)
+        self._environments = environments
+        self._artifacts = artifacts
+        self._building = asyncio.Lock()
+
+    def answers(self) -> bool:
+        """Whether the engine takes orders now. Blocks."""
+        return self._engine.answers()
+
+    async def ensure(self, spec: SegmentSpec, workspace: Workspace, progress: Progress) -> None:
+        """Have the segment's image here, and noted in the workspace. Its artifacts are here. Raises FoglineError."""
+        if not spec.lock:
+            sentence = "a container needs packages of its own: start the agent with --environments store"
+            raise FoglineError(ErrorKind.FAILED, sentence)
+        lock = await self._environments.fetch(spec.lock, progress)
+        runtime = await self._environments.runtime()
+        base_id = await asyncio.to_thread(self._engine.image, BASE)
+        if not base_id:
+            raise FoglineError(ErrorKind.FAILED, f"the image {BASE} is not on this node: docker load or import it")
+        made = await asyncio.to_thread(context, spec, lock, BASE, runtime, self._artifacts)
+        tag = f"{REPOSITORY}:{(await asyncio.to_thread(key, made, base_id))[:_KEY_LENGTH]}"
+        progress("waiting for its turn to be built")
+        async with self._building:
+            image = await asyncio.to_thread(self._engine.image, tag)
+            if not image:
+                progress("building its image")
+                with tempfile.TemporaryFile(dir=self._state_dir) as packed:
+                    await asyncio.to_thread(pack, made, packed)
+                    packed.seek(0)
+                    image = await asyncio.to_thread(self._engine.build, packed, tag)
+        write_durably(workspace.path / IMAGE, image.encode())
+
+    async def check(self, spec: SegmentSpec, workspace: Workspace) -> tuple[int, bytes]:
+        """Check the segment in a container of its image: the exit code and what it printed.
+
+        Raises TimeoutError past its deadline, FoglineError.
+        """
+        container = self.container(spec, workspace)
+        mounts, variables = await asyncio.to_thread(shared_terms, workspace.path, container)
+        await asyncio.to_thread(hand_over, workspace.path)
+        command = (*recipe.RUNTIME[1:], "check", f"{recipe.WORKSPACE}/spec.json", "--artifacts", recipe.ARTIFACTS)
+        order = Order(
+            _check_name(workspace),
+            container.image,
+            command,
+            tuple(mounts),
+            user(),
+            recipe.WORKSPACE,
+            variables | dict(spec.environment),
+            {STATE_DIR: str(self._state_dir)},
+            container.memory_bytes,
+            container.cpus,
+            (recipe.PYTHON,),
+        )
+        try:
+            code, said, complained = await asyncio.to_thread(self._engine.run, order, spec.health.startup_s)
+        finally:  # when this is cancelled the container is still there, and someone waits for it in a thread
+            await asyncio.to_thread(self._engine.remove, order.name)
+        with workspace.log.open("ab") as stage_log:
+            stage_log.write(complained)
+        return code, said
+
+    async def end_former_check(self, workspace: Workspace) -> None:
+        """Remove a check that an agent left behind when it died."""
+        await asyncio.to_thread(self._engine.remove, _check_name(workspace))
+
+    def container(self, spec: SegmentSpec, workspace: Workspace) -> Container:
+        """What a start in this workspace needs to know. Raises FoglineError when its image was never made."""
+        try:
+            image = (workspace.path / IMAGE).read_text()
+        except FileNotFoundError:
+            sentence = "its image was never made on this node: coord restart makes it"
+            raise FoglineError(ErrorKind.NOT_FOUND, sentence) from None
+        labels = {"fogline.assignment": spec.assignment_id, "fogline.cluster": spec.cluster}
+        return Container(image, spec.memory_bytes, spec.cpus, recipe.secrets(spec), labels)
+
+    def clear(self) -> list[str]:
+        """Remove containers whose workspace is gone, and images that no workspace names. What was removed.
+
+        Blocks. Raises FoglineError.
+        """
+        spaces = existing(self._state_dir)
+        names = {name_of(each.path) for each in spaces} | {_check_name(each) for each in spaces}
+        gone = [each.name for each in self._engine.of(str(self._state_dir)) if each.name not in names]
+        for name in gone:
+            self._engine.remove(name)
+        needed = set(_noted(spaces))
+        images = self._engine.images_of(REPOSITORY)
+        tags = [tag for image, tags in images.items() if image not in needed for tag in tags]
+        self._engine.remove_images(tags)
+        return gone + tags
+
+
+def _noted(spaces: Iterable[Workspace]) -> Iterable[str]:
+    for each in spaces:
+        if (each.path / IMAGE).exists():
+            yield (each.path / IMAGE).read_text()
+
+
+def _check_name(workspace: Workspace) -> str:
+    return f"{name_of(workspace.path)}-check"
