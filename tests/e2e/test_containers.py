@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def ready(node: Cluster) -> bool:
     return bool(node.stage("boxed", "judge")["state"] == "ready")
 
 
-def test_a_model_in_a_container(tmp_path: Path, node: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_in_a_container(tmp_path: Path, node: Cluster) -> None:
     with Mosquitto(tmp_path / "broker") as broker:
         node.coord("submit", str(document(tmp_path, broker.port, resources={"memory": "512MB", "cpus": 0.5})))
         wait_for("it is ready", lambda: ready(node))
@@ -72,6 +73,37 @@ def test_a_model_in_a_container(tmp_path: Path, node: Cluster, capsys: pytest.Ca
         outlives_ten_agents(node, box, broker.port)
         node.coord("delete", "boxed")
         wait_for("its container is gone", lambda: not containers())
+
+
+def images() -> set[str]:
+    listed = subprocess.run(["docker", "images", "-q", "fogline/segment"], capture_output=True, text=True, check=True)
+    return set(listed.stdout.split())
+
+
+def test_segments_with_one_lock_share_its_layers_and_leave_nothing(
+    tmp_path: Path, node: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Mosquitto(tmp_path / "broker") as broker:
+        before = images()
+        path = document(tmp_path, broker.port)
+        node.coord("submit", str(path))
+        other = json.loads(path.read_text()) | {"id": "second"}
+        other["pipeline"] = {"other": other["pipeline"]["judge"]}
+        began = time.monotonic()
+        node.coord("submit", str(write_json(tmp_path / "q.json", other)))
+        both_s = time.monotonic() - began
+        boxes = containers()
+        assert len(boxes) == len({box["Image"] for box in boxes}) == 2
+        layers = [
+            json.loads(subprocess.check_output(["docker", "inspect", box["Image"]]))[0]["RootFS"]["Layers"]
+            for box in boxes
+        ]
+        assert layers[0][:2] == layers[1][:2], "base and environment"
+        with capsys.disabled():
+            print(f"\n  the second segment with one lock was submitted, built, checked and ready in {both_s:.1f} s")
+        node.coord("delete", "boxed")
+        node.coord("delete", "second")
+        wait_for("nothing of them is left", lambda: not containers() and images() <= before)
 
 
 def is_confined(box: dict[str, Any]) -> None:

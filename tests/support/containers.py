@@ -36,6 +36,13 @@ def base_is_there() -> bool:
 needs_engine = pytest.mark.skipif("not __import__('support.containers').containers.base_is_there()", reason="no engine")
 
 
+def a_launch(path: Path) -> Launch:
+    """Of a spec that nobody reads."""
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "spec.json").write_text("{}")
+    return Launch((), path, path / "artifacts", path / "letters.db", bind=False)
+
+
 def tar_of(files: dict[str, bytes]) -> bytes:
     """A build context."""
     out = io.BytesIO()

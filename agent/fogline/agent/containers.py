@@ -9,7 +9,7 @@ import asyncio
 import logging
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from fogline.agent.core import recipe
@@ -68,7 +68,7 @@ class Containers:
                     await asyncio.to_thread(pack, made, packed)
                     packed.seek(0)
                     image = await asyncio.to_thread(self._engine.build, packed, tag)
-        write_durably(workspace.path / IMAGE, image.encode())
+            write_durably(workspace.path / IMAGE, image.encode())
 
     async def check(self, spec: SegmentSpec, workspace: Workspace) -> tuple[int, bytes]:
         """Check the segment in a container of its image: the exit code and what it printed.
@@ -114,11 +114,22 @@ class Containers:
         labels = {"fogline.assignment": spec.assignment_id, "fogline.cluster": spec.cluster}
         return Container(image, spec.memory_bytes, spec.cpus, recipe.secrets(spec), labels)
 
-    def clear(self) -> list[str]:
-        """Remove containers whose workspace is gone, and images that no workspace names. What was removed.
+    async def clear(self, locks: Collection[str] | None = None) -> None:
+        """Remove containers whose workspace is gone, and images that no workspace names.
 
-        Blocks. Raises FoglineError.
+        With `locks`, also the environments of other locks: without them the next image takes longer. An engine that
+        is away keeps what it has.
         """
+        async with self._building:
+            try:
+                removed = await asyncio.to_thread(self._clear, locks)
+            except FoglineError as error:
+                log.warning("%s", error.sentence)
+            else:
+                if removed:
+                    log.info("removed from the container engine: %s", ", ".join(removed))
+
+    def _clear(self, locks: Collection[str] | None) -> list[str]:
         spaces = existing(self._state_dir)
         names = {name_of(each.path) for each in spaces} | {_check_name(each) for each in spaces}
         gone = [each.name for each in self._engine.of(str(self._state_dir)) if each.name not in names]
@@ -127,6 +138,9 @@ class Containers:
         needed = set(_noted(spaces))
         images = self._engine.images_of(REPOSITORY)
         tags = [tag for image, tags in images.items() if image not in needed for tag in tags]
+        if locks is not None:
+            layers = self._engine.images_with(recipe.ENVIRONMENT)
+            tags += [image for image, lock in layers.items() if lock not in locks]
         self._engine.remove_images(tags)
         return gone + tags
 

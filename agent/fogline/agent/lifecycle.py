@@ -182,8 +182,9 @@ class Lifecycle:
         try:
             await self._preparation.end_former_check(copy.workspace)
             await asyncio.to_thread(copy.workspace.remove)
-        except OSError as error:
-            log.warning("%s: its workspace could not be removed: %s", copy.name, error)
+            await self._preparation.forget(copy.wish)
+        except (FoglineError, OSError) as error:
+            log.warning("%s: not all of it could be removed: %s", copy.name, error)
         try:
             self._store.save_progress(copy.wish.key, Phase.GONE)
         except FoglineError as error:  # the next agent forgets it once more

@@ -119,6 +119,11 @@ class Preparation:
             raise FoglineError(ErrorKind.FAILED, f"release ended with exit code {code}")
         return "; ".join(_given_up(line) for line in said.read_bytes().splitlines() if line.startswith(b"{"))
 
+    async def forget(self, wish: Assignment) -> None:
+        """Its workspace is gone: so goes what the container engine holds for nobody else."""
+        if self._containers and read_spec(wish).container:
+            await self._containers.clear()
+
     async def end_former_check(self, workspace: Workspace) -> None:
         """End a check that an agent left behind when it died, with everything it has started."""
         noted = read_json(workspace.path / CHECK_NOTE)

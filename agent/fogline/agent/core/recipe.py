@@ -19,6 +19,8 @@ PYTHON = "/opt/fogline/bin/python"
 RUNTIME = (PYTHON, "-I", "-m", "fogline.runtimes")
 ARTIFACTS = "/fogline/artifacts"
 WORKSPACE = "/workspace"
+ENVIRONMENT = "fogline.environment"
+"""Label of the layers that hold an environment: its lock."""
 OWN_FILES = ("inside.py", "shim.py", "alive.py")
 
 _CONNECTORS = ("kafka", "mqtt", "websocket")
@@ -47,6 +49,7 @@ def dockerfile(spec: SegmentSpec, base: str, python: str, *, wheels: bool) -> st
         f"RUN {json.dumps(venv)}",
         *(["COPY requirements.txt /build/", "COPY wheels/ /build/wheels/", f"RUN {json.dumps(install)}"] * wheels),
         f"COPY _fogline.pth {site}/",
+        f"LABEL {ENVIRONMENT}={json.dumps(spec.lock)}",
         f"FROM {base}",
         "COPY --from=environment /opt/fogline /opt/fogline",
         f"COPY {' '.join(OWN_FILES)} /fogline/",

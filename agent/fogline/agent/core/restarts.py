@@ -37,7 +37,7 @@ class Ending:
         if self.reason:
             return self.reason
         if self.signal is not None:
-            limit = f" of the {self.memory_limit_bytes / 2**20:.4g} MiB it may have" if self.memory_limit_bytes else ""
+            limit = f", its limit is {self.memory_limit_bytes / 2**20:.4g} MiB" if self.memory_limit_bytes else ""
             why = f": out of memory{limit}" if self.out_of_memory else ""
             return f"killed by {_signal_name(self.signal)}{why}"
         if self.code is not None:

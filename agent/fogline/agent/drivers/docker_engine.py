@@ -182,13 +182,22 @@ class Engine:
             "list images", lambda client: {each.id: tuple(each.tags) for each in client.images.list(repository)}
         )
 
-    def remove_images(self, tags: Iterable[str]) -> None:
-        """Remove images by their tags; those that a container uses stay."""
+    def images_with(self, label: str) -> dict[str, str]:
+        """Id -> value of the label, of images without a name that have it."""
+
+        def look(client: docker.DockerClient) -> dict[str, str]:
+            found = client.api.images(filters={"label": label, "dangling": True})
+            return {each["Id"]: each["Labels"][label] for each in found}
+
+        return self._ask("list images", look)
+
+    def remove_images(self, names: Iterable[str]) -> None:
+        """Remove images by tag or id; those that a container uses stay."""
 
         def go(client: docker.DockerClient) -> None:
-            for tag in tags:
+            for name in names:
                 with suppress(APIError):
-                    client.images.remove(tag)
+                    client.images.remove(name)
 
         self._ask("remove images", go)
 
