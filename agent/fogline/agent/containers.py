@@ -64,10 +64,12 @@ class Containers:
             image = await asyncio.to_thread(self._engine.image, tag)
             if not image:
                 progress("building its image")
+                began_s = asyncio.get_running_loop().time()
                 with tempfile.TemporaryFile(dir=self._state_dir) as packed:
                     await asyncio.to_thread(pack, made, packed)
                     packed.seek(0)
                     image = await asyncio.to_thread(self._engine.build, packed, tag)
+                log.info("%s: %s built in %.1f s", spec.assignment_id, tag, asyncio.get_running_loop().time() - began_s)
             write_durably(workspace.path / IMAGE, image.encode())
 
     async def check(self, spec: SegmentSpec, workspace: Workspace) -> tuple[int, bytes]:
