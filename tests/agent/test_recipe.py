@@ -14,7 +14,7 @@ import pytest
 from fogline.agent.core import recipe
 from fogline.agent.core.locks import Lock, Wheel
 from fogline.agent.host import runtime
-from fogline.agent.host.context import context, key, pack
+from fogline.agent.host.context import Context, key, of_environment, of_segment, pack
 from fogline.runtimes.spec import EndpointSpec, SegmentSpec, StageSpec
 
 HADOLINT = Path(sys.executable).with_name("hadolint")
@@ -39,10 +39,18 @@ def store(tmp_path: Path) -> Path:
     return folder
 
 
-def packed(spec: SegmentSpec, store: Path, tmp_path: Path) -> bytes:
-    out = io.BytesIO()
-    pack(context(spec, LOCK, "fogline/python:3.11", runtime.lay_out(tmp_path), store), out)
-    return out.getvalue()
+def contexts(spec: SegmentSpec, store: Path, tmp_path: Path) -> list[Context]:
+    environment = of_environment(spec.lock, LOCK, "fogline/python:3.11", store)
+    return [environment, of_segment(spec, "fogline/environment:1", runtime.lay_out(tmp_path), store)]
+
+
+def packed(spec: SegmentSpec, store: Path, tmp_path: Path) -> list[bytes]:
+    found = []
+    for made in contexts(spec, store, tmp_path):
+        out = io.BytesIO()
+        pack(made, out)
+        found.append(out.getvalue())
+    return found
 
 
 def test_equal_segments_have_equal_contexts(store: Path, tmp_path: Path) -> None:
@@ -51,24 +59,26 @@ def test_equal_segments_have_equal_contexts(store: Path, tmp_path: Path) -> None
         os.utime(file, (1, 1))
     assert packed(a_segment(), store, tmp_path) == first
     (store / ("b" * 64)).write_bytes(b"another")
-    assert packed(a_segment(), store, tmp_path) != first
+    environment, segment = packed(a_segment(), store, tmp_path)
+    assert environment == first[0]
+    assert segment != first[1]
 
 
 def test_the_key_knows_contents_and_base(store: Path, tmp_path: Path) -> None:
-    made = context(a_segment(), LOCK, "fogline/python:3.11", runtime.lay_out(tmp_path), store)
+    _, made = contexts(a_segment(), store, tmp_path)
     assert key(made, "sha256:1") == key(dict(sorted(made.items(), reverse=True)), "sha256:1")
     assert key(made, "sha256:1") != key(made, "sha256:2")
     assert key(made, "sha256:1") != key({**made, "Dockerfile": b"FROM scratch"}, "sha256:1")
 
 
 def test_the_context_holds_what_the_segment_uses(store: Path, tmp_path: Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(packed(a_segment(), store, tmp_path))) as tar:
-        names = tar.getnames()
-        assert {(each.mtime, each.uid, each.uname) for each in tar.getmembers()} == {(0, 0, "")}
-        line = tar.extractfile("requirements.txt")
-        assert line is not None
-        assert line.read().decode() == f"{WHEEL.requirement}\n"
-    assert names == sorted(names)
+    names = []
+    for data in packed(a_segment(), store, tmp_path):
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            assert tar.getnames() == sorted(tar.getnames())
+            assert {(each.mtime, each.uid, each.uname) for each in tar.getmembers()} == {(0, 0, "")}
+            names += tar.getnames()
+    assert contexts(a_segment(), store, tmp_path)[0]["requirements.txt"] == f"{WHEEL.requirement}\n".encode()
     inside = "runtime/fogline/runtimes"
     assert {f"wheels/{WHEEL.file}", f"artifacts/{'b' * 64}", "uv", "shim.py"} <= set(names)
     assert {f"{inside}/connectors/mqtt_link.py", f"{inside}/frameworks/onnx_model.py"} <= set(names)
@@ -101,8 +111,9 @@ def test_secrets_are_found_wherever_they_are_named() -> None:
 
 
 def test_a_linter_finds_nothing() -> None:
-    text = recipe.dockerfile(a_segment(), "fogline/python:3.11", "3.11", wheels=True)
-    done = subprocess.run([HADOLINT, "-"], input=text, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, ""), text
+    environment = recipe.environment("c" * 64, "fogline/python:3.11", "3.11", wheels=True)
+    for text in (environment, recipe.segment(a_segment(), "fogline/environment:1")):
+        done = subprocess.run([HADOLINT, "-"], input=text, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, ""), text
     bad = subprocess.run([HADOLINT, "-"], input="FROM x\n" + text, capture_output=True, text=True, check=False)
     assert bad.returncode == 1, "it can find something"

@@ -84,7 +84,7 @@ def shares_its_layers(node: Cluster, path: Path, box: dict[str, Any]) -> float:
     ]
     assert box["Image"] != second["Image"]
     assert layers[0][:2] == layers[1][:2], "base and environment"
-    built = re.findall(r" built in ([\d.]+) s", node.agents[NODE].log)
+    built = re.findall(r"fogline/segment:\w+: built in ([\d.]+) s", node.agents[NODE].log)
     assert float(built[-1]) <= 3.0
     return float(built[-1])
 

@@ -17,7 +17,7 @@ from fogline.agent.drivers.base import Container
 from fogline.agent.drivers.docker import DockerDriver, hand_over, name_of, shared_terms, user
 from fogline.agent.drivers.docker_engine import STATE_DIR, Engine, Order
 from fogline.agent.host.artifacts import Progress
-from fogline.agent.host.context import context, key, pack
+from fogline.agent.host.context import Context, key, of_environment, of_segment, pack
 from fogline.agent.host.environments import Environments
 from fogline.agent.host.workspace import Workspace, existing, write_durably
 from fogline.runtimes.spec import SegmentSpec
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 BASE = f"fogline/python:{sys.version_info[0]}.{sys.version_info[1]}"
 """The image that all others begin with: of the same kind of node as this one, since its wheels are this node's."""
-REPOSITORY = "fogline/segment"
+ENVIRONMENTS, SEGMENTS = "fogline/environment", "fogline/segment"
 IMAGE = "image"
 _KEY_LENGTH = 16
 
@@ -57,20 +57,31 @@ class Containers:
         base_id = await asyncio.to_thread(self._engine.image, BASE)
         if not base_id:
             raise FoglineError(ErrorKind.FAILED, f"the image {BASE} is not on this node: docker load or import it")
-        made = await asyncio.to_thread(context, spec, lock, BASE, runtime, self._artifacts)
-        tag = f"{REPOSITORY}:{(await asyncio.to_thread(key, made, base_id))[:_KEY_LENGTH]}"
         progress("waiting for its turn to be built")
         async with self._building:
-            image = await asyncio.to_thread(self._engine.image, tag)
-            if not image:
-                progress("building its image")
-                began_s = asyncio.get_running_loop().time()
-                with tempfile.TemporaryFile(dir=self._state_dir) as packed:
-                    await asyncio.to_thread(pack, made, packed)
-                    packed.seek(0)
-                    image = await asyncio.to_thread(self._engine.build, packed, tag)
-                log.info("%s: %s built in %.1f s", spec.assignment_id, tag, asyncio.get_running_loop().time() - began_s)
+            made = of_environment(spec.lock, lock, BASE, self._artifacts)
+            tag, parent_id = await self._image(ENVIRONMENTS, made, base_id, progress)
+            made = of_segment(spec, tag, runtime, self._artifacts)
+            _, image = await self._image(SEGMENTS, made, parent_id, progress)
             write_durably(workspace.path / IMAGE, image.encode())
+
+    async def _image(self, repository: str, made: Context, parent_id: str, progress: Progress) -> tuple[str, str]:
+        """Tag and id of the image that is made of this, which is built when it is not here.
+
+        Another agent on this machine has its own, of the same layers: so each can remove what it does not need.
+        """
+        whole = await asyncio.to_thread(key, made, f"{parent_id} {self._state_dir}")
+        tag = f"{repository}:{whole[:_KEY_LENGTH]}"
+        image = await asyncio.to_thread(self._engine.image, tag)
+        if not image:
+            progress("building its image")
+            began_s = asyncio.get_running_loop().time()
+            with tempfile.TemporaryFile(dir=self._state_dir) as packed:
+                await asyncio.to_thread(pack, made, packed)
+                packed.seek(0)
+                image = await asyncio.to_thread(self._engine.build, packed, tag, {STATE_DIR: str(self._state_dir)})
+            log.info("%s: built in %.1f s", tag, asyncio.get_running_loop().time() - began_s)
+        return tag, image
 
     async def check(self, spec: SegmentSpec, workspace: Workspace) -> tuple[int, bytes]:
         """Check the segment in a container of its image: the exit code and what it printed.
@@ -138,12 +149,12 @@ class Containers:
         for name in gone:
             self._engine.remove(name)
         needed = set(_noted(spaces))
-        images = self._engine.images_of(REPOSITORY)
-        tags = [tag for image, tags in images.items() if image not in needed for tag in tags]
+        ours = f"{STATE_DIR}={self._state_dir}"
+        tags = [tag for tag, (image, _) in self._engine.images(SEGMENTS, ours).items() if image not in needed]
         if locks is not None:
-            layers = self._engine.images_with(recipe.ENVIRONMENT)
-            tags += [image for image, lock in layers.items() if lock not in locks]
-        self._engine.remove_images(tags)
+            layers = self._engine.images(ENVIRONMENTS, ours)
+            tags += [tag for tag, (_, lock) in layers.items() if lock not in locks]
+        self._engine.remove_images([*tags, *self._engine.leftovers()])
         return gone + tags
 
 

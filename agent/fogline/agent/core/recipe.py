@@ -1,4 +1,4 @@
-"""The recipe of a segment's image: a Dockerfile, and what of the runtime belongs into it. Pure.
+"""The recipes of a segment's image and of its environment's, and what of the runtime belongs into it. Pure.
 
 Three layers: the base; the environment, the same for all segments with the same lock; the segment's own files. No
 shell runs, nothing is fetched, and the wheels stay behind in a stage of their own.
@@ -20,7 +20,7 @@ RUNTIME = (PYTHON, "-I", "-m", "fogline.runtimes")
 ARTIFACTS = "/fogline/artifacts"
 WORKSPACE = "/workspace"
 ENVIRONMENT = "fogline.environment"
-"""Label of the layers that hold an environment: its lock."""
+"""Label of the images that hold an environment: its lock."""
 OWN_FILES = ("inside.py", "shim.py", "alive.py")
 
 _CONNECTORS = ("kafka", "mqtt", "websocket")
@@ -34,24 +34,33 @@ _FRAMEWORKS = {
 }
 
 
-def dockerfile(spec: SegmentSpec, base: str, python: str, *, wheels: bool) -> str:
-    """The Dockerfile of a segment; `base` an image with `python` (such as `3.11`); `wheels`: whether there are any."""
+def environment(lock: str, base: str, python: str, *, wheels: bool) -> str:
+    """The Dockerfile of an environment; `base` an image with `python` (`3.11`), `wheels`: whether there are any."""
     site = f"/opt/fogline/lib/python{python}/site-packages"
     install = ["/build/uv", "pip", "install", "--quiet", "--offline", "--no-index", "--no-cache", "--no-deps"]
     install += ["--require-hashes", "--compile-bytecode", "--python", PYTHON]
     install += ["--find-links", "/build/wheels", "--requirement", "/build/requirements.txt"]
     venv = ["/build/uv", "venv", "--quiet", "--offline", "--no-cache", "--python", "/usr/bin/python3", "/opt/fogline"]
-    program = [PYTHON, "-I", "-S"]
-    alive = json.dumps([*program, "/fogline/alive.py"])
     lines = [
-        f"FROM {base} AS environment",
+        f"FROM {base} AS wheels",
+        f"LABEL {ENVIRONMENT}={json.dumps(lock)}",
         "COPY uv /build/uv",
         f"RUN {json.dumps(venv)}",
         *(["COPY requirements.txt /build/", "COPY wheels/ /build/wheels/", f"RUN {json.dumps(install)}"] * wheels),
         f"COPY _fogline.pth {site}/",
-        f"LABEL {ENVIRONMENT}={json.dumps(spec.lock)}",
         f"FROM {base}",
-        "COPY --from=environment /opt/fogline /opt/fogline",
+        "COPY --from=wheels /opt/fogline /opt/fogline",
+        f"LABEL {ENVIRONMENT}={json.dumps(lock)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def segment(spec: SegmentSpec, parent: str) -> str:
+    """The Dockerfile of a segment; `parent` is the image of its environment."""
+    program = [PYTHON, "-I", "-S"]
+    alive = json.dumps([*program, "/fogline/alive.py"])
+    lines = [
+        f"FROM {parent}",
         f"COPY {' '.join(OWN_FILES)} /fogline/",
         "COPY runtime/ /fogline/runtime/",
         *([f"COPY artifacts/ {ARTIFACTS}/"] if spec.artifacts else []),

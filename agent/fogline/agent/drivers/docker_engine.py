@@ -10,16 +10,19 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, TypeVar
 
 import docker
 import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
+from fogline.agent.core import recipe
 from fogline.wire.terms import ErrorKind, FoglineError
 
 STATE_DIR = "fogline.state-dir"
 """Label of everything that the agent of one state folder has made: nothing else is ever touched."""
+LOCK = recipe.ENVIRONMENT
 PIDS = 512
 """How many processes and threads a container may have."""
 _TMP_BYTES = 64 * 1024**2
@@ -88,12 +91,18 @@ class Engine:
 
         return self._ask(f"look for the image {name}", look)
 
-    def build(self, context: IO[bytes], tag: str) -> str:
+    def build(self, context: IO[bytes], tag: str, labels: Mapping[str, str] = MappingProxyType({})) -> str:
         """The id of the image made from a context (tar), without any network."""
 
         def make(client: docker.DockerClient) -> str:
             image, _ = client.images.build(
-                fileobj=context, custom_context=True, tag=tag, network_mode="none", rm=True, forcerm=True
+                fileobj=context,
+                labels=dict(labels),
+                custom_context=True,
+                tag=tag,
+                network_mode="none",
+                rm=True,
+                forcerm=True,
             )
             return str(image.id)
 
@@ -176,18 +185,20 @@ class Engine:
         """What a container has printed past its shim: why that could not begin."""
         return self._ask(f"read the output of {name}", lambda client: bytes(client.api.logs(name, tail=50)))
 
-    def images_of(self, repository: str) -> dict[str, tuple[str, ...]]:
-        """Id -> tags of the images under one name."""
-        return self._ask(
-            "list images", lambda client: {each.id: tuple(each.tags) for each in client.images.list(repository)}
-        )
+    def images(self, repository: str, *labels: str) -> dict[str, tuple[str, str]]:
+        """Tag -> id and lock of the images under one name that have these labels (`key=value`)."""
 
-    def images_with(self, label: str) -> dict[str, str]:
-        """Id -> value of the label, of images without a name that have it."""
+        def look(client: docker.DockerClient) -> dict[str, tuple[str, str]]:
+            found = client.api.images(name=repository, filters={"label": list(labels)})
+            return {tag: (each["Id"], each["Labels"].get(LOCK, "")) for each in found for tag in each["RepoTags"] or ()}
 
-        def look(client: docker.DockerClient) -> dict[str, str]:
-            found = client.api.images(filters={"label": label, "dangling": True})
-            return {each["Id"]: each["Labels"][label] for each in found}
+        return self._ask("list images", look)
+
+    def leftovers(self) -> list[str]:
+        """Ids of what building an environment leaves behind: the stage with its wheels."""
+
+        def look(client: docker.DockerClient) -> list[str]:
+            return [each["Id"] for each in client.api.images(filters={"label": LOCK, "dangling": True})]
 
         return self._ask("list images", look)
 

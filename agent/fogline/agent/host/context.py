@@ -1,11 +1,11 @@
-"""The build context of a segment's image: a tar that is the same, byte for byte, for the same segment.
+"""The build contexts of a segment's image: tars that are the same, byte for byte, for the same segment.
 
 ::
 
-    Dockerfile, requirements.txt, _fogline.pth, uv, inside.py, shim.py, alive.py
-    wheels/<file>            of the lock
-    runtime/fogline/...      without the connectors and frameworks that the segment does not use
-    artifacts/<digest>       code, unpacked, and models
+    of its environment               of itself
+    Dockerfile, requirements.txt     Dockerfile, inside.py, shim.py, alive.py
+    uv, _fogline.pth                 runtime/fogline/...   without connectors and frameworks that it does not use
+    wheels/<file>   of the lock      artifacts/<digest>    code, unpacked, and models
 """
 
 from __future__ import annotations
@@ -27,21 +27,26 @@ Context = Mapping[str, bytes | Path]
 """Name in the context -> what it holds, or the file that does."""
 
 
-def context(spec: SegmentSpec, lock: Lock, base: str, runtime: Path, artifacts: Path) -> Context:
-    """What the image of a segment is built from; all its artifacts and wheels are in `artifacts`."""
+def of_environment(digest: str, lock: Lock, base: str, artifacts: Path) -> Context:
+    """What the image of an environment is built from; its wheels are in `artifacts`, `digest` is the lock's."""
     import uv  # finding its binary; not before it is needed
 
     python = lock.target.split("-")[0]
-    drivers = Path(shim.__file__).parent
     files: dict[str, bytes | Path] = {
-        "Dockerfile": recipe.dockerfile(spec, base, python, wheels=bool(lock.wheels)).encode(),
+        "Dockerfile": recipe.environment(digest, base, python, wheels=bool(lock.wheels)).encode(),
         "_fogline.pth": b"/fogline/runtime\n",
         "uv": Path(uv.find_uv_bin()),
     }
     if lock.wheels:
         files["requirements.txt"] = "".join(f"{wheel.requirement}\n" for wheel in lock.wheels).encode()
+    return files | {f"wheels/{wheel.file}": artifacts / wheel.sha256 for wheel in lock.wheels}
+
+
+def of_segment(spec: SegmentSpec, parent: str, runtime: Path, artifacts: Path) -> Context:
+    """What the image of a segment is built from, on the image of its environment."""
+    drivers = Path(shim.__file__).parent
+    files: dict[str, bytes | Path] = {"Dockerfile": recipe.segment(spec, parent).encode()}
     files |= {name: drivers / name for name in recipe.OWN_FILES}
-    files |= {f"wheels/{wheel.file}": artifacts / wheel.sha256 for wheel in lock.wheels}
     for file in _files(runtime):
         inner = file.relative_to(runtime)
         if file.suffix == ".py" and recipe.belongs(inner.relative_to("fogline/runtimes"), spec):
@@ -53,9 +58,9 @@ def context(spec: SegmentSpec, lock: Lock, base: str, runtime: Path, artifacts: 
     return files
 
 
-def key(made: Context, base_id: str) -> str:
-    """SHA-256 over names and contents, and the base: equal keys, equal images."""
-    total = hashlib.sha256(base_id.encode())
+def key(made: Context, parent_id: str) -> str:
+    """SHA-256 over names and contents, and the image they come upon: equal keys, equal images."""
+    total = hashlib.sha256(parent_id.encode())
     for name, content in sorted(made.items()):
         total.update(f"\0{name}\0".encode() + _digest(content))
     return total.hexdigest()
