@@ -19,7 +19,7 @@ from fogline.agent.host.workspace import Workspace
 from support.agent_builders import until
 from support.containers import InContainer, a_launch, needs_engine
 
-pytestmark = [pytest.mark.e2e, needs_engine]
+pytestmark = [pytest.mark.e2e, pytest.mark.containers, needs_engine]
 
 PYTHON = ("python3", "-I", "-S", "-c")
 STAYS = "import time; print('here', flush=True); time.sleep(600)"

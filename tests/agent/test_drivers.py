@@ -215,6 +215,7 @@ def test_contract_process(check: Check, tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.containers
 @needs_engine
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
 def test_contract_container(check: Check, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from support.containers import needs_engine
 from support.mosquitto import Mosquitto
 from support.mqtt_peer import Peer
 
-pytestmark = [pytest.mark.e2e, needs_engine, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.containers, needs_engine, pytest.mark.timeout(180)]
 NODE = "edge_node"
 
 
@@ -101,6 +101,8 @@ def is_confined(box: dict[str, Any]) -> None:
     assert "CapEff:\t0000000000000000" in status
     assert "NoNewPrivs:\t1" in status
     assert config["Labels"]["fogline.segment"] == "judge"
+    asked = ["docker", "exec", box["Id"], *config["Healthcheck"]["Test"][1:]]
+    assert subprocess.run(asked, check=False).returncode == 0, "it is healthy by its own word"
 
 
 def outlives_ten_agents(node: Cluster, box: dict[str, Any], port: int) -> None:

@@ -14,7 +14,12 @@ from support.mosquitto import Mosquitto
 from support.mqtt_peer import Peer
 from support.own_engine import OwnEngine, missing
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), pytest.mark.skipif(bool(missing()), reason=missing())]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.containers,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(bool(missing()), reason=missing()),
+]
 NODE = "edge_node"
 RECORDS = 50
 
