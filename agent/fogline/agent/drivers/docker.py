@@ -66,6 +66,11 @@ class DockerHandle:
         """Always: without its first process there is no container."""
         return True
 
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self._watch is None or not self._watch.alive()
+
     async def wait(self) -> Exit:
         """How the stage ended; the container is removed."""
         if self._watch:
@@ -152,8 +157,8 @@ class DockerDriver:
         if found:
             try:
                 if not (workspace / "shim.json").exists():
-                    await asyncio.to_thread(self._keep_output, workspace, name)
-                await asyncio.to_thread(self._engine.remove, name)
+                    await asyncio.to_thread(self._keep_output, workspace, found.id)
+                await asyncio.to_thread(self._engine.remove, found.id)  # by its name there may be a newer one
             except FoglineError as error:  # the next start removes it
                 log.warning("%s", error.sentence)
         limit_bytes = int(noted.get("limit_bytes", 0))
@@ -191,21 +196,20 @@ class DockerDriver:
         return None
 
     async def _identified(self, workspace: Path, handle: DockerHandle) -> None:
-        ending = asyncio.create_task(handle.wait())
         try:
             async with asyncio.timeout(SPAWN_S):
-                while not (workspace / "shim.json").exists():
-                    if ending.done():
-                        if (workspace / "shim.json").exists():
-                            return
-                        raise FoglineError(ErrorKind.FAILED, f"the process did not start; see {workspace}/stage.log")
-                    await asyncio.wait({ending}, timeout=_LOOK_S)
+                while True:
+                    over = handle.over  # asked first: what it wrote before its end is then there to be read
+                    if (workspace / "shim.json").exists():
+                        return
+                    if over:
+                        break
+                    await asyncio.sleep(_LOOK_S)
         except TimeoutError:
             sentence = f"its shim did not note a process within {SPAWN_S:g} s: is the machine overloaded?"
             raise FoglineError(ErrorKind.FAILED, sentence) from None
-        finally:
-            ending.cancel()
-            await asyncio.gather(ending, return_exceptions=True)
+        await handle.wait()
+        raise FoglineError(ErrorKind.FAILED, f"the process did not start; see {workspace / 'stage.log'}")
 
 
 def name_of(workspace: Path) -> str:

@@ -26,6 +26,7 @@ LOCK = recipe.ENVIRONMENT
 PIDS = 512
 """How many processes and threads a container may have."""
 _TMP_BYTES = 64 * 1024**2
+_THERE_S = 5
 _ANSWER_S = 60
 _BUILD_S = 900
 _LOG_BYTES = 1024**2
@@ -76,7 +77,7 @@ class Engine:
     def answers(self) -> bool:
         """Whether there is an engine that takes orders from us."""
         try:
-            return bool(self._ask("be reached", lambda client: client.ping()))
+            return bool(self._ask("be reached", lambda client: client.ping(), _THERE_S))
         except FoglineError:
             return False
 
