@@ -14,7 +14,7 @@ import pytest
 
 from support.agent_builders import lives
 from support.boxed import document, ready
-from support.cluster import Cluster, wait_for, write_json
+from support.cluster import BIN, Cluster, wait_for, write_json
 from support.containers import needs_engine
 from support.mosquitto import Mosquitto
 from support.mqtt_peer import Peer
@@ -43,14 +43,14 @@ def containers(*more: str) -> list[dict[str, Any]]:
     return found
 
 
-def images() -> set[str]:
-    listed = subprocess.run(["docker", "images", "-q", "fogline/segment"], capture_output=True, text=True, check=True)
-    return set(listed.stdout.split())
+def images(kind: str) -> set[str]:
+    listing = ["docker", "images", "--format", "{{.Tag}}", f"fogline/{kind}"]
+    return set(subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split())
 
 
 def test_models_in_containers(tmp_path: Path, node: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     with Mosquitto(tmp_path / "broker") as broker:
-        before = images()
+        before = images("segment")
         path = document(tmp_path, broker.port, resources={"memory": "512MB", "cpus": 0.5})
         node.coord("submit", str(path))
         wait_for("it is ready", lambda: ready(node))
@@ -69,7 +69,12 @@ def test_models_in_containers(tmp_path: Path, node: Cluster, capsys: pytest.Capt
             print(f"\n  a second segment with the same lock was built in {second_s} s")
         node.coord("delete", "boxed")
         node.coord("delete", "second")
-        wait_for("nothing of them is left", lambda: not containers() and images() <= before)
+        wait_for("nothing of them is left", lambda: not containers() and images("segment") <= before)
+        kept = images("environment")
+        assert kept, "it may be needed again"
+        state = ["--state-dir", str(node.folder / NODE)]
+        subprocess.run([BIN / "fogline-agent", "prune", *state], check=True, capture_output=True)
+        assert images("environment") < kept
 
 
 def shares_its_layers(node: Cluster, path: Path, box: dict[str, Any]) -> float:
