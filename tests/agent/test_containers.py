@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from fogline.agent.drivers import docker
 from fogline.agent.drivers.base import Exit
 from fogline.agent.drivers.docker import name_of
 from fogline.agent.drivers.docker_engine import Engine
 from fogline.agent.host.workspace import Workspace
+from fogline.wire.terms import FoglineError
 from support.agent_builders import until
 from support.containers import InContainer, a_launch, needs_engine
 
@@ -118,6 +120,19 @@ time.sleep(600)
         await handle.wait()
         handle.close()
         assert not laid_out.exists()
+
+    scene(life())
+
+
+def test_secrets_are_not_laid_where_others_can_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def life() -> None:
+        monkeypatch.setattr(docker, "MEMORY", tmp_path)
+        theirs = tmp_path / f"fogline-{os.geteuid()}"
+        theirs.mkdir()
+        theirs.chmod(0o777)
+        with pytest.raises(FoglineError, match="is not ours alone: remove it"):
+            await InContainer(*PYTHON, STAYS, secrets=("broker",)).start(a_launch(tmp_path / "s" / "copies" / "w"))
+        assert not list(theirs.iterdir())
 
     scene(life())
 

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import signal
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 WORKSPACE = "/workspace"
 NOTE = "container.json"
+MEMORY = Path("/dev/shm")  # noqa: S108  # in there only in a folder of ours
 NOBODY = 65532
 """Whom stages run as where the agent is root."""
 _SECRETS, _LETTERS, _POSITIONS = "/run/secrets", "/dead-letters", "/positions"
@@ -270,7 +272,8 @@ def _lay_out_secrets(workspace: Path, names: tuple[str, ...]) -> Path:
     """Copies of the secrets that this container may see, in memory. One that is absent is missed by the runtime."""
     source = Path(os.environ.get(SECRETS_VARIABLE, ""))
     folder = _secrets_folder(workspace)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _require_ours(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
     for name in names:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
@@ -280,7 +283,15 @@ def _lay_out_secrets(workspace: Path, names: tuple[str, ...]) -> Path:
 
 
 def _secrets_folder(workspace: Path) -> Path:
-    return Path("/dev/shm") / f"fogline-{os.geteuid()}" / workspace.name  # noqa: S108  # memory, and ours: mode 0700
+    return MEMORY / f"fogline-{os.geteuid()}" / workspace.name
+
+
+def _require_ours(home: Path) -> None:
+    """Anybody may make a folder where this one is: then it is not used."""
+    home.mkdir(mode=0o700, exist_ok=True)
+    found = home.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise FoglineError(ErrorKind.FAILED, f"{home}, where secrets are kept in memory, is not ours alone: remove it")
 
 
 def _identity(found: Found) -> dict[str, object]:
