@@ -6,6 +6,8 @@ containers and images, to find them again, and to remove them.
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ LOCK = recipe.ENVIRONMENT
 PIDS = 512
 """How many processes and threads a container may have."""
 _TMP_BYTES = 64 * 1024**2
+_UNIX = "unix://"
+_USUAL = "unix:///var/run/docker.sock"
 _THERE_S = 5
 _ANSWER_S = 60
 _BUILD_S = 900
@@ -214,6 +218,8 @@ class Engine:
         self._ask("remove images", go)
 
     def _ask(self, what: str, question: Callable[[docker.DockerClient], _T], timeout_s: int = _ANSWER_S) -> _T:
+        if not _there():
+            raise FoglineError(ErrorKind.UNREACHABLE, f"the container engine cannot {what}: it does not answer")
         try:
             if timeout_s not in self._clients:
                 self._clients[timeout_s] = docker.DockerClient.from_env(timeout=timeout_s)
@@ -223,6 +229,20 @@ class Engine:
             kind = ErrorKind.UNREACHABLE if away else ErrorKind.FAILED
             said = "the engine does not answer" if away else _words(error)
             raise FoglineError(kind, f"the container engine cannot {what}: {said}") from error
+
+
+def _there() -> bool:
+    """Whether anybody listens; asked by ourselves, since the library leaves its socket open when nobody does."""
+    host = os.environ.get("DOCKER_HOST") or _USUAL
+    if not host.startswith(_UNIX):
+        return True
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_THERE_S)
+        try:
+            probe.connect(host.removeprefix(_UNIX))
+        except OSError:
+            return False
+    return True
 
 
 def _terms(order: Order) -> dict[str, Any]:
