@@ -47,11 +47,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Under CI=true a skipped test of a real part is a failed one."""
     report = yield
-    if report.skipped and _needs_real_parts(item) and _on_build_server() and not any(item.iter_markers("network")):
+    if report.skipped and _needs_real_parts(item) and _on_build_server() and not _may_be_skipped(item):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"under CI=true a test of a real part must run: {reason}"
     return report
+
+
+def _may_be_skipped(item: pytest.Item) -> bool:
+    return any(item.iter_markers("network")) or any(item.iter_markers("containers"))
 
 
 def _needs_real_parts(item: pytest.Item) -> bool:

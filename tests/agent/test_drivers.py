@@ -22,6 +22,7 @@ from fogline.agent.drivers.process import ProcessDriver
 from fogline.agent.host.facts import boot_id
 from fogline.wire.terms import FoglineError
 from support.agent_builders import Scripted, lives, until
+from support.containers import InContainer, needs_engine
 
 STAYS = "import time, signal; print('here', flush=True); time.sleep(600)"
 IGNORES = "import time, signal; signal.signal(15, signal.SIG_IGN); print('here', flush=True); time.sleep(600)"
@@ -90,6 +91,22 @@ async def started(driver: Driver, path: Path) -> AsyncIterator[Handle]:
         handle.close()
 
 
+class RealContainers:
+    """From an image made by hand: Python, the shim and nothing else."""
+
+    def stays(self) -> Driver:
+        return InContainer("python3", "-I", "-S", "-c", STAYS)
+
+    def ignores_terminate(self) -> Driver:
+        return InContainer("python3", "-I", "-S", "-c", IGNORES)
+
+    def ends_with(self, code: int) -> Driver:
+        return InContainer("python3", "-I", "-S", "-c", f"raise SystemExit({code})")
+
+    def cannot_start(self) -> Driver:
+        return InContainer("/nowhere/python")
+
+
 Check = Callable[[Subject, Path], Awaitable[None]]
 
 
@@ -112,7 +129,7 @@ async def terminates(subject: Subject, path: Path) -> None:
 
 async def ignored_terminate_leaves_kill(subject: Subject, path: Path) -> None:
     async with started(subject.ignores_terminate(), path) as handle:
-        if isinstance(subject, RealProcesses):
+        if not isinstance(subject, Mocks):
             await until(lambda: "here" in (path / "stage.log").read_text(), "the script installed its handler")
         handle.terminate()
         with pytest.raises(TimeoutError):
@@ -195,6 +212,14 @@ def test_contract_mock(check: Check, tmp_path: Path) -> None:
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
 def test_contract_process(check: Check, tmp_path: Path) -> None:
     asyncio.run(_on(check, RealProcesses(), tmp_path))
+
+
+@pytest.mark.e2e
+@pytest.mark.containers
+@needs_engine
+@pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
+def test_contract_container(check: Check, tmp_path: Path) -> None:
+    asyncio.run(_on(check, RealContainers(), tmp_path))
 
 
 async def _on(check: Check, subject: Subject, path: Path) -> None:

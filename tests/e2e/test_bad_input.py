@@ -127,7 +127,7 @@ CASES: list[tuple[Change, int, tuple[str, ...]]] = [
     (_exactly_once_without_kafka, 2, ("/queues/q3/guarantee", "'mqtt' has no transactions")),
     (_pinned_each, 2, ("/pipeline/a/replicas", "'infra' pins 'a' to one")),
     (_unknown_node, 4, ("no node mars has joined; known: edge_node",)),
-    (_containers, 2, ("/containerized", "not available yet")),
+    (_containers, 4, ("no node can run stage a: edge_node",)),
 ]
 
 

@@ -44,7 +44,7 @@ async def introduce(copy: Copy, timeout_s: float | None = ANSWER_S) -> Control:
     control = await Control.connect(copy.workspace.path)
     try:
         pid = await control.hello(copy.workspace.nonce(), copy.wish.spec_digest, timeout_s)
-        if copy.handle is None or pid != copy.handle.pid:
+        if copy.handle is None or pid != copy.handle.known_as:
             raise Silent(f"process {pid} answers, which is not the one that was started")
     except BaseException:
         await control.close()

@@ -133,7 +133,13 @@ class Custody:
         elif condemned:
             self.judge(copy, Ending(how.code, how.signal, condemned))
         else:
-            self.judge(copy, copy.workspace.ending(how.code, how.signal, out_of_memory=how.out_of_memory))
+            ending = copy.workspace.ending(
+                how.code,
+                how.signal,
+                out_of_memory=how.out_of_memory,
+                memory_limit_bytes=how.memory_limit_bytes,
+            )
+            self.judge(copy, ending)
 
     def _judge_absent(self, copy: Copy) -> None:
         """No process after the agent was away: it ended meanwhile, or was never started."""

@@ -15,18 +15,20 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fogline.agent import translate
 from fogline.agent.config import Config
+from fogline.agent.drivers.either import EitherDriver
 from fogline.agent.drivers.process import ProcessDriver
 from fogline.agent.host import leftovers
 from fogline.agent.host.artifacts import ArtifactCache
 from fogline.agent.host.environments import RUNTIME, Environments
 from fogline.agent.host.facts import gather
 from fogline.agent.host.memory import keep_light
-from fogline.agent.host.workspace import existing
+from fogline.agent.host.workspace import existing, read_json
 from fogline.agent.letters import DeadLetters
 from fogline.agent.link import Link
 from fogline.agent.needs import needs
@@ -38,6 +40,9 @@ from fogline.agent.store.sqlite import Phase, Store
 from fogline.agent.supervisor import Supervisor
 from fogline.runtimes.spec import POSITIONS_VARIABLE, SECRETS_VARIABLE
 from fogline.wire.terms import ErrorKind, FoglineError
+
+if TYPE_CHECKING:
+    from fogline.agent.containers import Containers
 
 log = logging.getLogger(__name__)
 
@@ -60,18 +65,33 @@ async def run(config: Config, runtime: tuple[str, ...] = RUNTIME) -> None:
         link = Link(config.coordinator)
         cache = ArtifactCache(config.state_dir / "artifacts", link.fetch, config.artifact_cap_bytes)
         environments = Environments(config.state_dir, cache, runtime, config.environments)
-        preparation = Preparation(cache, environments, config.refuses)
-        supervisor = Supervisor(config.state_dir, store, ProcessDriver(), preparation)
-        pruning = Pruning(config.state_dir, environments, lambda: supervisor.holdings().assignments)
+        containers = await asyncio.to_thread(_containers, config.state_dir, environments, cache.folder)
+        preparation = Preparation(cache, environments, config.refuses, containers)
+        driver = EitherDriver(ProcessDriver(), containers.driver if containers else None)
+        supervisor = Supervisor(config.state_dir, store, driver, preparation)
+        clear = containers.clear if containers else None
+        pruning = Pruning(config.state_dir, environments, lambda: supervisor.holdings().assignments, clear)
         cache.needed = lambda: needs(supervisor.holdings().assignments, environments).artifacts
         environments.make_room = pruning.make_room
         letters = DeadLetters(config.state_dir, runtime, supervisor.of_pipeline)
         requests = Requests(config.name, supervisor, letters, environments)
-        facts = gather(config.state_dir, config.coordinator, config.address)
+        drivers = ("process", "docker") if containers and containers.answers() else ("process",)
+        facts = gather(config.state_dir, config.coordinator, config.address, drivers)
         session = Session(link, translate.node_facts(config, facts), supervisor, requests, config.state_dir)
         log.info("node %s (%s), state in %s", config.name, config.layer, config.state_dir)
         await _run_parts(Parts(supervisor, session, pruning), stop, tied=config.tied)
     log.info("ended")
+
+
+def _containers(state_dir: Path, environments: Environments, artifacts: Path) -> Containers | None:
+    """None where there is no engine, or not the library that talks to it; then that is not loaded either."""
+    socket = Path("/var/run/docker.sock")
+    wanted = any(read_json(each.spec).get("container") for each in existing(state_dir))
+    if not (wanted or socket.exists() or "DOCKER_HOST" in os.environ) or find_spec("docker") is None:
+        return None
+    from fogline.agent.containers import Containers
+
+    return Containers(state_dir, environments, artifacts)
 
 
 class Parts(NamedTuple):

@@ -148,14 +148,16 @@ class Lifecycle:
         """The spec and what it is started by. Raises _Never when trying again would not help, and OSError."""
         try:
             spec = self._preparation.allowed(copy.wish)
+            self._preparation.container(spec, copy.workspace)
             return spec, await self._preparation.command(spec)
         except FoglineError as error:
             raise _Never(error.sentence) from error
 
     def _launch(self, copy: Copy, spec: SegmentSpec, runtime: tuple[str, ...], *, bind: bool) -> Launch:
         letters = room_for_letters(copy.workspace.state_dir, spec.pipeline)
-        artifacts = self._preparation.artifacts
-        return Launch(runtime, copy.workspace.path, artifacts, letters, bind, dict(spec.environment))
+        artifacts = self._preparation.artifacts(spec)
+        container = self._preparation.container(spec, copy.workspace)
+        return Launch(runtime, copy.workspace.path, artifacts, letters, bind, dict(spec.environment), container)
 
     def _note(self, copy: Copy) -> None:
         """Have on the disk, in both places, that it can start, or is about to, and for which incarnation."""
@@ -180,8 +182,9 @@ class Lifecycle:
         try:
             await self._preparation.end_former_check(copy.workspace)
             await asyncio.to_thread(copy.workspace.remove)
-        except OSError as error:
-            log.warning("%s: its workspace could not be removed: %s", copy.name, error)
+            await self._preparation.forget(copy.wish)
+        except (FoglineError, OSError) as error:
+            log.warning("%s: not all of it could be removed: %s", copy.name, error)
         try:
             self._store.save_progress(copy.wish.key, Phase.GONE)
         except FoglineError as error:  # the next agent forgets it once more

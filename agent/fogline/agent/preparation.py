@@ -10,9 +10,13 @@ import contextlib
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fogline.agent.core.desired import Assignment
+from fogline.agent.core.recipe import ARTIFACTS, RUNTIME
 from fogline.agent.core.refusals import refusal
+from fogline.agent.drivers.base import Container
+from fogline.agent.drivers.either import NO_ENGINE
 from fogline.agent.drivers.pids import end_group, is_the_one
 from fogline.agent.drivers.shim import start_ticks
 from fogline.agent.host.artifacts import ArtifactCache, Progress, needed_by
@@ -23,6 +27,9 @@ from fogline.agent.host.workspace import Workspace, last_words, read_json, write
 from fogline.runtimes.spec import SegmentSpec, SpecError, digest, parse
 from fogline.wire.terms import ErrorKind, FoglineError
 
+if TYPE_CHECKING:
+    from fogline.agent.containers import Containers
+
 RELEASE_S = 30.0
 CHECK_NOTE = "check.json"
 _VERDICT_BYTES = 64 * 1024
@@ -31,17 +38,23 @@ _VERDICT_BYTES = 64 * 1024
 class Preparation:
     """Prepares copies, a few at a time: a check loads the models."""
 
-    def __init__(self, artifacts: ArtifactCache, environments: Environments, refuses: tuple[str, ...] = ()) -> None:
-        """`refuses`: kinds of models that must not be loaded here."""
+    def __init__(
+        self,
+        artifacts: ArtifactCache,
+        environments: Environments,
+        refuses: tuple[str, ...] = (),
+        containers: Containers | None = None,
+    ) -> None:
+        """`refuses`: kinds of models that must not be loaded here; `containers` None: there is no engine."""
         self._artifacts = artifacts
         self._environments = environments
         self._refuses = refuses
+        self._containers = containers
         self._turns = asyncio.Semaphore(max(2, len(os.sched_getaffinity(0))))
 
-    @property
-    def artifacts(self) -> Path:
-        """The folder that processes are told to look for artifacts in."""
-        return self._artifacts.folder
+    def artifacts(self, spec: SegmentSpec) -> Path:
+        """The folder that the processes of this spec are told to look for artifacts in."""
+        return Path(ARTIFACTS) if spec.container else self._artifacts.folder
 
     async def prepare(self, wish: Assignment, workspace: Workspace, progress: Progress) -> None:
         """Return when the copy could start. Raises FoglineError with the reason why it never could."""
@@ -50,7 +63,10 @@ class Preparation:
         workspace.create(wish)
         for needed in needed_by(spec):
             await self._artifacts.ensure(needed, progress)
-        await self._environments.ensure(spec, progress)
+        if spec.container:
+            await self._engine().ensure(spec, workspace, progress)
+        else:
+            await self._environments.ensure(spec, progress)
         progress("waiting for its turn to be checked")
         async with self._turns:
             progress("checking")
@@ -66,11 +82,17 @@ class Preparation:
 
     async def command(self, spec: SegmentSpec) -> tuple[str, ...]:
         """What a process of this spec is started by. Raises FoglineError when its environment is gone."""
+        if spec.container:
+            return RUNTIME
         return await self._environments.command(spec)
+
+    def container(self, spec: SegmentSpec, workspace: Workspace) -> Container | None:
+        """What it is started with besides; None: it is no container. Raises FoglineError when its image is gone."""
+        return self._engine().container(spec, workspace) if spec.container else None
 
     async def note_runtime(self, spec: SegmentSpec, workspace: Workspace) -> None:
         """Have on the disk which copy of the runtime the next process reads, as long as it may. Raises OSError."""
-        workspace.note_runtime(await self._environments.runtime() if spec.lock else None)
+        workspace.note_runtime(await self._environments.runtime() if spec.lock and not spec.container else None)
 
     async def release(self, wish: Assignment, workspace: Workspace) -> str:
         """End the broker sessions of the segment's readers, or of those the wish names.
@@ -97,27 +119,46 @@ class Preparation:
             raise FoglineError(ErrorKind.FAILED, f"release ended with exit code {code}")
         return "; ".join(_given_up(line) for line in said.read_bytes().splitlines() if line.startswith(b"{"))
 
+    async def forget(self, wish: Assignment) -> None:
+        """Its workspace is gone: so goes what the container engine holds for nobody else."""
+        if self._containers and read_spec(wish).container:
+            await self._containers.clear()
+
     async def end_former_check(self, workspace: Workspace) -> None:
         """End a check that an agent left behind when it died, with everything it has started."""
         noted = read_json(workspace.path / CHECK_NOTE)
         pid, start = int(noted.get("pid", 0)), int(noted.get("start", 0))
         if noted.get("boot_id") == boot_id() and is_the_one(pid, start):
             await asyncio.to_thread(end_group, pid, pid)
+        if self._containers and (workspace.path / "image").exists():
+            await self._containers.end_former_check(workspace)
+
+    def _engine(self) -> Containers:
+        if self._containers is None:
+            raise FoglineError(ErrorKind.FAILED, NO_ENGINE)
+        return self._containers
 
     async def _check(self, spec: SegmentSpec, workspace: Workspace) -> None:
         said, limit_s = workspace.path / "check.out", spec.health.startup_s
-        command = [*await self.command(spec), "check", str(workspace.spec), "--artifacts", str(self.artifacts)]
         try:
-            with said.open("wb") as output:
-                async with child(command, workspace.path, spec.environment, output=output) as process:
-                    note_check(workspace, process.pid)
-                    async with asyncio.timeout(limit_s):
-                        code = await process.wait()
+            if spec.container:
+                code, printed = await self._engine().check(spec, workspace)
+                said.write_bytes(printed)
+            else:
+                code = await self._checked(spec, workspace, said)
         except TimeoutError:
             sentence = f"the check did not finish within {limit_s:g} s (health.startup): an import or a model hangs"
             raise FoglineError(ErrorKind.FAILED, sentence) from None
         if code != 0:
             raise FoglineError(ErrorKind.FAILED, _reason(said, code))
+
+    async def _checked(self, spec: SegmentSpec, workspace: Workspace, said: Path) -> int:
+        command = [*await self.command(spec), "check", str(workspace.spec), "--artifacts", str(self.artifacts(spec))]
+        with said.open("wb") as output:
+            async with child(command, workspace.path, spec.environment, output=output) as process:
+                note_check(workspace, process.pid)
+                async with asyncio.timeout(spec.health.startup_s):
+                    return await process.wait()
 
 
 def _given_up(line: bytes) -> str:

@@ -13,7 +13,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 SOCKET = "prune.sock"
 ANSWER_S = 600.0
+Clear = Callable[[Collection[str]], Awaitable[None]]
 _LINE_BYTES = 16 * 1024 * 1024
 
 
@@ -44,8 +45,16 @@ class Removal:
 class Pruning:
     """Removes what `wishes` do not need."""
 
-    def __init__(self, state_dir: Path, environments: Environments, wishes: Callable[[], Iterable[Assignment]]) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        environments: Environments,
+        wishes: Callable[[], Iterable[Assignment]],
+        clear: Clear | None = None,
+    ) -> None:
+        """`clear`: how the container engine is told which locks are needed; None: there is none."""
         self._state_dir = state_dir
+        self._clear = clear
         self._environments = environments
         self._wishes = wishes
 
@@ -63,6 +72,8 @@ class Pruning:
             if not dry_run:
                 trash = leftovers.take_away([path for path, _ in removed], self._state_dir)
                 await asyncio.to_thread(leftovers.destroy, trash)
+        if self._clear and not dry_run:
+            await self._clear(keep.environments)
         return [removal for _, removal in removed]
 
     async def make_room(self) -> None:

@@ -79,7 +79,18 @@ COUNTERS = ("in", "done", "filtered", "dead_lettered", "dropped", "in_flight", "
 """Per stage, in this order everywhere: `in = done + filtered + dead_lettered + dropped + in_flight`."""
 
 
-_LATER_KEYS = ("route", "envelopes", "exactly_once", "shared", "bundled", "lock", "serving")
+_LATER_KEYS = (
+    "route",
+    "envelopes",
+    "exactly_once",
+    "shared",
+    "bundled",
+    "lock",
+    "serving",
+    "container",
+    "memory_bytes",
+    "cpus",
+)
 """Of segments, stages and endpoints, in a later release than the others; left out while empty, so that the digest of
 what does not use them stays what it was, and no process is replaced for an upgrade."""
 
@@ -214,6 +225,12 @@ class SegmentSpec:
     """SHA-256 of the lock of its environment, an artifact; empty: it runs in the agent's own."""
     serving: ServingSpec | None = None
     """How it answers requests, in API mode; None: it reads and writes queues."""
+    container: bool = False
+    """It runs in a container of its own, which holds its environment."""
+    memory_bytes: int = 0
+    """Containers: what it may take at most; 0: as much as there is."""
+    cpus: float = 0.0
+    """Containers: how many CPUs it may use; 0: as many as there are."""
     spec_version: int = SPEC_VERSION
 
     @property

@@ -163,3 +163,18 @@ def test_a_node_that_refuses_pickles_gets_none(serializer: str | None) -> None:
     assert [each.reason for each in placement.passed_over["b"]] == ["refuses pickle models: save it as ONNX"]
     raw["pipeline"]["b"] |= {"framework": "onnx", "props": {"path": "m.onnx"}}
     assert _place(raw, fleet).nodes["b"] == "strict"
+
+
+def test_a_container_needs_an_engine_and_an_environment() -> None:
+    boxed = a_pipeline(containerized=True)
+    assert "edge has no container engine" in _messages(_place(boxed))
+    own = [a_node("edge", drivers=("process", "docker"))]
+    assert "edge makes no environments, of which a container needs one" in _messages(_place(boxed, own))
+    able = a_node("fog", drivers=("process", "docker"), environments="store")
+    assert _place(boxed, [*own, able]).nodes == {"a": "fog", "b": "fog", "c": "fog"}
+    alone = a_pipeline()
+    alone["pipeline"]["b"]["containerized"] = True
+    assert _place(alone, [*own, able]).nodes["b"] == "fog"
+    only_boxes = [a_node("fog", drivers=("docker",), environments="store")]
+    assert "has no driver for native processes" in _messages(_place(alone, only_boxes))
+    assert _place(boxed, only_boxes).problems == []

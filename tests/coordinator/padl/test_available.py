@@ -14,12 +14,10 @@ from support.padl_files import a_document, with_value
 SCALE, JUDGE, RAW = "pipeline/scale", "pipeline/judge", "queues/raw"
 
 REFUSED: list[tuple[str, Any, str]] = [
-    ("containerized", True, "running stages in containers"),
     ("rollout", {"strategy": "canary"}, "the key 'rollout'"),
     ("monitoring", {}, "the key 'monitoring'"),
     ("notifications", [], "the key 'notifications'"),
     ("registry", "registry.local", "the key 'registry'"),
-    (SCALE + "/containerized", True, "running a stage in a container"),
     (SCALE + "/secrets", ["token"], "the key 'secrets'"),
     (SCALE + "/deploy/update/on_failure", "retry", "deploy.update.on_failure 'retry'"),
     (SCALE + "/deploy/rollback/on_failure", "retry", "deploy.rollback.on_failure 'retry'"),
@@ -51,10 +49,10 @@ def test_it_is_refused_by_name(path: str, value: Any, what: str) -> None:
     ("path", "value"),
     [
         ("package-mode", "api"),
-        ("containerized", False),
+        ("containerized", True),
         ("deploy-mode", "local"),
         ("rollout", None),
-        (SCALE + "/containerized", False),
+        (SCALE + "/containerized", True),
         (SCALE + "/queues/input", ["raw"]),
         (SCALE + "/args", {"factor": 2}),
         (SCALE + "/replicas", 1),

@@ -68,7 +68,7 @@ def test_without_a_body_only_its_absence_is_told(tmp_path: Path) -> None:
 
 def test_order_is_that_of_files_and_lines(tmp_path: Path) -> None:
     base = written(tmp_path, with_value(a_document(), "queues/raw/props/group", "mine"), "z.json")
-    over = written(tmp_path, {"pipeline": {"scale": {"secrets": ["a"], "containerized": True}}}, "a.json")
+    over = written(tmp_path, {"pipeline": {"scale": {"secrets": ["a"], "resources": {"gpus": 1}}}}, "a.json")
     found = judge(load([base, over], ["queues.alarms.guarantee=exactly-once"]))
     assert [Path(each.file).name for each in found] == ["z.json", "a.json", "a.json", "--set"]
-    assert [each.pointer for each in found[1:3]] == ["/pipeline/scale/secrets", "/pipeline/scale/containerized"]
+    assert [each.pointer for each in found[1:3]] == ["/pipeline/scale/secrets", "/pipeline/scale/resources/gpus"]

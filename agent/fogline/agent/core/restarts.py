@@ -27,6 +27,8 @@ class Ending:
     """Its last words, from the failure file; empty when it left none."""
     out_of_memory: bool = False
     """The kernel ended it for lack of memory."""
+    memory_limit_bytes: int = 0
+    """What it was allowed; 0: whatever the machine has."""
     finished: bool = False
     """At the end of its input, all of which is acknowledged."""
 
@@ -35,7 +37,8 @@ class Ending:
         if self.reason:
             return self.reason
         if self.signal is not None:
-            why = ": out of memory" if self.out_of_memory else ""
+            limit = f", its limit is {self.memory_limit_bytes / 2**20:.4g} MiB" if self.memory_limit_bytes else ""
+            why = f": out of memory{limit}" if self.out_of_memory else ""
             return f"killed by {_signal_name(self.signal)}{why}"
         if self.code is not None:
             return f"ended with exit code {self.code}"

@@ -12,6 +12,21 @@ from typing import Protocol
 
 
 @dataclass(frozen=True)
+class Container:
+    """What a copy that runs in a container gets besides."""
+
+    image: str
+    """Its id: nothing is ever fetched under a name."""
+    memory_bytes: int = 0
+    """0: as much as there is."""
+    cpus: float = 0.0
+    """0: as many as there are."""
+    secrets: tuple[str, ...] = ()
+    """Names of the only ones it may see."""
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Launch:
     """Everything needed to start one copy."""
 
@@ -26,7 +41,9 @@ class Launch:
     bind: bool
     """Subscribe as soon as everything is loaded, instead of waiting to be told."""
     environment: dict[str, str] = field(default_factory=dict)
-    """Variables on top of the agent's own."""
+    """Variables on top of the agent's own; in a container the only ones."""
+    container: Container | None = None
+    """None: it is a process of this machine."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +54,8 @@ class Exit:
     signal: int | None = None
     out_of_memory: bool = False
     """The signal came from the kernel, for lack of memory."""
+    memory_limit_bytes: int = 0
+    """What it had at most; 0: whatever the machine has."""
 
 
 class Handle(Protocol):
@@ -45,6 +64,11 @@ class Handle(Protocol):
     @property
     def pid(self) -> int:
         """The stage's process id."""
+        ...
+
+    @property
+    def known_as(self) -> int:
+        """The id that the process itself knows: in a container another one."""
         ...
 
     @property

@@ -36,7 +36,7 @@ class MockHandle:
     """A process that is only a number."""
 
     def __init__(self, pid: int, *, ignores_terminate: bool) -> None:
-        self.pid = pid
+        self.pid = self.known_as = pid
         self.attended = True
         self._ignores_terminate = ignores_terminate
         self._exit: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()

@@ -32,7 +32,7 @@ class ProcessHandle:
         self, workspace: Path, pid: int, stage: PidWatch | None, session: int, shim_watch: PidWatch | None
     ) -> None:
         """`stage` None: it ended before it could be watched. `shim_watch` None: its shim is gone."""
-        self.pid = pid
+        self.pid = self.known_as = pid
         self._workspace = workspace
         self._session = session
         self._stage = stage
@@ -119,7 +119,7 @@ class ProcessDriver:
         command = [*launch.runtime, "run", spec, "--workspace", str(launch.workspace)]
         command += ["--artifacts", str(launch.artifacts), "--dead-letters", str(launch.dead_letters)]
         command += ["--bind"] if launch.bind else []
-        lock = _lock(launch.workspace)
+        lock = locked(launch.workspace)
         try:
             noted = _noted(launch.workspace)
             if noted and is_the_one(noted.pid, noted.start):  # its shim is gone, and the lock with it
@@ -166,7 +166,7 @@ def _spawn_shim(launch: Launch, command: list[str], lock: int) -> int:
         raise FoglineError(ErrorKind.FAILED, f"the process cannot be started: {error}") from error
 
 
-def _lock(workspace: Path) -> int:
+def locked(workspace: Path) -> int:
     """The workspace's lock, to be handed to the shim: held from before it exists until it ends."""
     handle = os.open(workspace / "shim.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -195,7 +195,7 @@ async def _shim_has_spoken(workspace: Path) -> bool:
         if (workspace / "shim.json").exists():
             return True
         try:
-            os.close(_lock(workspace))
+            os.close(locked(workspace))
         except FoglineError:  # a shim lives and will speak
             await asyncio.sleep(_LOOK_S)
         else:

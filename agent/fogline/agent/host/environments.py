@@ -83,8 +83,11 @@ class Environments:
                 await self._make(spec.lock, progress)
 
     async def command(self, spec: SegmentSpec) -> tuple[str, ...]:
-        """What `fogline.runtimes` is started by for this spec. Raises FoglineError when its environment is gone."""
-        if not spec.lock:
+        """What `fogline.runtimes` is started by for this spec, outside any container.
+
+        Raises FoglineError when its environment is gone.
+        """
+        if not spec.lock or spec.container:
             return self.own
         home = self.folder / spec.lock
         if not self.whole(spec.lock):
@@ -113,7 +116,8 @@ class Environments:
             return {spec.lock}
         return {spec.lock, *(wheel.sha256 for wheel in lock.wheels)}
 
-    async def _make(self, digest: str, progress: Progress) -> None:
+    async def fetch(self, digest: str, progress: Progress) -> Lock:
+        """The lock and, from a store, its wheels, once they are among the artifacts. Raises FoglineError."""
         fetched = await self._artifacts.ensure(Needed(digest, label="the list of its packages"), progress)
         lock = await asyncio.to_thread(_read, fetched)
         reason = locks.unfit(lock.target, node_target())
@@ -123,6 +127,10 @@ class Environments:
             for number, wheel in enumerate(lock.wheels, start=1):
                 label = f"{number} of {len(lock.wheels)} wheels, {wheel.name}"
                 await self._artifacts.ensure(Needed(wheel.sha256, label=label), progress)
+        return lock
+
+    async def _make(self, digest: str, progress: Progress) -> None:
+        lock = await self.fetch(digest, progress)
         if await asyncio.to_thread(_free_bytes, self._state_dir) < _UNPACKED * lock.size_bytes:
             await self.make_room()
         while True:

@@ -50,7 +50,7 @@ class Facts:
     drivers: tuple[str, ...] = field(default=("process",))
 
 
-def gather(state_dir: Path, coordinator: str, address: str) -> Facts:
+def gather(state_dir: Path, coordinator: str, address: str, drivers: tuple[str, ...] = ("process",)) -> Facts:
     """The facts of this machine. `address` empty: the one this machine has towards the coordinator."""
     system = os.uname()
     disk = os.statvfs(state_dir)
@@ -68,6 +68,7 @@ def gather(state_dir: Path, coordinator: str, address: str) -> Facts:
         address=address or _own_address(coordinator),
         frameworks=_installed(FRAMEWORKS),
         connectors=_installed(CONNECTORS),
+        drivers=drivers,
     )
 
 

@@ -7,6 +7,8 @@
                     nonce         what the process must be shown before it is believed to be ours
                     runtime       the folder that the newest process has fogline.runtimes from, unless it is the agent's
                     shim.json     pids and start times; written by the shim
+                    container.json  the container, where it runs in one, and its process as seen from here
+                    image         the id of the image that its containers are made from
                     exit.json     how the process ended; written by the shim
                     failure.json  why, in the stage's own words; written by the stage
                     finished.json instead, when its input has ended: what it counted; written by the stage
@@ -30,7 +32,7 @@ from fogline.agent.core.desired import Assignment, CopyKey
 from fogline.agent.core.restarts import Ending
 from fogline.wire.terms import Wanted
 
-_LEFT_BY_A_PROCESS = ("shim.json", "exit.json", "failure.json", "finished.json", "control.sock")
+_LEFT_BY_A_PROCESS = ("shim.json", "container.json", "exit.json", "failure.json", "finished.json", "control.sock")
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,13 @@ class Workspace:
         """Whether a process was ever started here and not replaced since."""
         return (self.path / "shim.json").exists()
 
-    def ending(self, code: int | None, signal: int | None, *, out_of_memory: bool = False) -> Ending:
+    def ending(
+        self, code: int | None, signal: int | None, *, out_of_memory: bool = False, memory_limit_bytes: int = 0
+    ) -> Ending:
         """How the process ended, with the reason it left behind."""
         finished = self.finished()
         reason = last_words(finished or read_json(self.path / "failure.json"))
-        return Ending(code, signal, reason, out_of_memory, bool(finished))
+        return Ending(code, signal, reason, out_of_memory, memory_limit_bytes, bool(finished))
 
     def finished(self) -> dict[str, Any]:
         """What the process said at the end of its input: `reason` and `stages`; empty when it did not end so."""
@@ -133,7 +137,12 @@ class Workspace:
     def noted_ending(self) -> Ending:
         """How the process ended while nobody watched, as far as its shim could note it."""
         noted = read_json(self.path / "exit.json")
-        return self.ending(noted.get("code"), noted.get("signal"), out_of_memory=bool(noted.get("oom")))
+        return self.ending(
+            noted.get("code"),
+            noted.get("signal"),
+            out_of_memory=bool(noted.get("oom")),
+            memory_limit_bytes=int(noted.get("limit_bytes", 0)),
+        )
 
     def intent(self) -> Intent | None:
         """What this folder remembers, for a store that was lost; None when that is nothing."""

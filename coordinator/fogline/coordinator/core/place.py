@@ -284,8 +284,8 @@ def _why_not(
     stages = [document.pipeline[name] for name in names]
     if connected and node.state is not NodeState.CONNECTED:
         return f"is {node.state}"
-    if "process" not in node.drivers:
-        return "has no driver for native processes"
+    if why := _lacking_driver(document, stages, node):
+        return why
     for stage in stages:
         if not local and (why := _unmet_constraint(stage, node)):
             return why
@@ -301,6 +301,17 @@ def _why_not(
     if wanted:
         return f"has no label {wanted[0]}, which a template of the document asks for"
     return _lacks_room(stages, node, given)
+
+
+def _lacking_driver(document: Document, stages: Sequence[Stage], node: Node) -> str:
+    contained = any(document.contains(stage) for stage in stages)
+    if contained and "docker" not in node.drivers:
+        return "has no container engine"
+    if contained and node.environments == OWN:
+        return "makes no environments, of which a container needs one: start its agent with --environments store"
+    if "process" not in node.drivers and not all(document.contains(stage) for stage in stages):
+        return "has no driver for native processes"
+    return ""
 
 
 def _lacking_connectors(document: Document, stage: Stage, node: Node) -> list[str]:

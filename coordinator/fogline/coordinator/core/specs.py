@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from fogline.coordinator.core.exactly_once import is_exact
 from fogline.coordinator.core.graph import Link, link_name, readers, writers
@@ -25,6 +25,8 @@ from fogline.runtimes.options import (
     defaults,
 )
 from fogline.runtimes.spec import BatchSpec, EndpointSpec, HealthSpec, OnErrorSpec, SegmentSpec, ServingSpec, StageSpec
+
+_Number = TypeVar("_Number", int, float)
 
 LANE = "a"
 """Always `a` until two versions live side by side."""
@@ -73,6 +75,8 @@ def segment_spec(
     """The spec of one copy of a segment. `sources` must hold every stage of it, `automatic` every link that
     leaves it, `replica` the facts of its node that templates ask for."""
     head = document.pipeline[segment.stages[0]]
+    contained = document.contains(head)
+    stages = [document.pipeline[name] for name in segment.stages]
     endpoints_in: list[EndpointSpec] = []
     endpoints_out: list[EndpointSpec] = []
     for name in segment.stages:
@@ -103,9 +107,12 @@ def segment_spec(
         batch=_batch(head, endpoints_in),
         environment=filled(head.environment, replica.facts),
         restart=head.restart,
-        health=_health([document.pipeline[name] for name in segment.stages]),
+        health=_health(stages),
         lock=replica.lock,
         serving=replica.serving,
+        container=contained,
+        memory_bytes=_most(stage.resources.memory_bytes for stage in stages) if contained else 0,
+        cpus=_most(stage.resources.cpus for stage in stages) if contained else 0.0,
     )
 
 
@@ -145,6 +152,12 @@ def _health(stages: Sequence[Stage]) -> HealthSpec:
     return HealthSpec(
         sum(each.startup for each in given), max(each.ready for each in given), max(each.live for each in given)
     )
+
+
+def _most(asked: Iterable[_Number | None]) -> _Number:
+    """What stages that share a container may have together: no limit where one of them has none."""
+    known = list(asked)
+    return 0 if None in known else sum(each for each in known if each)
 
 
 def _stage_options(stage: Stage) -> dict[str, Any]:

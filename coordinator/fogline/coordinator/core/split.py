@@ -102,11 +102,8 @@ def _why_cut(document: Document, link: Link, nodes: Mapping[str, str], incompati
 
 
 def _process_traits(document: Document, a: Stage, b: Stage) -> list[tuple[str, object, object]]:
-    def containerized(stage: Stage) -> bool:
-        return document.containerized if stage.containerized is None else stage.containerized
-
     return [
-        ("containerized", containerized(a), containerized(b)),
+        ("containerized", document.contains(a), document.contains(b)),
         ("replicas", a.replicas, b.replicas),
         ("restart", a.restart, b.restart),
         ("environment", a.environment, b.environment),

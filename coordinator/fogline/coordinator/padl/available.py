@@ -36,8 +36,6 @@ def _not_yet(pointer: str, what: str, hint: str = "") -> Problem:
 
 
 def _document(document: Document) -> Iterator[Problem]:
-    if document.containerized:
-        yield _not_yet("/containerized", "running stages in containers", 'use "containerized": false')
     for key in ("registry", "rollout", "monitoring", "notifications"):
         if getattr(document, key) is not None:
             yield _not_yet(pointer_to(key), f"the key {key!r}", "leave it out")
@@ -45,8 +43,6 @@ def _document(document: Document) -> Iterator[Problem]:
 
 def _stage(name: str, stage: Stage) -> Iterator[Problem]:
     place = pointer_to("pipeline", name)
-    if stage.containerized:
-        yield _not_yet(place + "/containerized", "running a stage in a container", 'use "containerized": false')
     if stage.type != CODE and stage.args:
         yield _not_yet(place + "/args", "passing args to a model")
     yield from _keys(place, stage)

@@ -276,6 +276,10 @@ class Document(Part):
         """Without a map, a stage's `infra` is the name of a node."""
         return "infra" in self.model_fields_set
 
+    def contains(self, stage: Stage) -> bool:
+        """Whether a stage runs in a container: its own word counts before the document's."""
+        return self.containerized if stage.containerized is None else stage.containerized
+
     def written(self, pointer: str) -> str:
         """The pointer of what the user wrote: `/pipeline/a/model` for `/pipeline/a/props/path` in PADL 1.0."""
         part, name, *rest = [*keys_of(pointer), "", ""]

@@ -1,0 +1,128 @@
+"""Segments in containers, end to end: built on the node, offline, from what the coordinator's store holds."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.agent_builders import lives
+from support.boxed import document, ready
+from support.cluster import BIN, Cluster, wait_for, write_json
+from support.containers import needs_engine
+from support.mosquitto import Mosquitto
+from support.mqtt_peer import Peer
+
+pytestmark = [pytest.mark.e2e, pytest.mark.containers, needs_engine, pytest.mark.timeout(180)]
+NODE = "edge_node"
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Cluster]:
+    running = Cluster(tmp_path / "c")
+    try:
+        running.start_agents(NODE, environments="store")
+        yield running
+    finally:
+        running.close()
+
+
+def containers(*more: str) -> list[dict[str, Any]]:
+    ids = subprocess.run(
+        ["docker", "ps", "-aq", "--filter", "label=fogline.assignment", *more], capture_output=True, text=True
+    ).stdout.split()
+    if not ids:
+        return []
+    found: list[dict[str, Any]] = json.loads(subprocess.check_output(["docker", "inspect", *ids]))
+    return found
+
+
+def images(kind: str) -> set[str]:
+    listing = ["docker", "images", "--format", "{{.Tag}}", f"fogline/{kind}"]
+    return set(subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_models_in_containers(tmp_path: Path, node: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    with Mosquitto(tmp_path / "broker") as broker:
+        before = images("segment")
+        path = document(tmp_path, broker.port, resources={"memory": "512MB", "cpus": 0.5})
+        node.coord("submit", str(path))
+        wait_for("it is ready", lambda: ready(node))
+        (box,) = containers()
+        is_confined(box)
+        assert box["HostConfig"]["Memory"] == box["HostConfig"]["MemorySwap"] == 512_000_000
+        assert box["HostConfig"]["NanoCpus"] == 500_000_000
+        with Peer(broker.port) as peer:
+            peer.subscribe("boxed/out").publish("boxed/in", b'{"x": [3, 4]}')
+            wait_for("it answers", lambda: peer.payloads)
+            assert b'"y":7.0' in peer.payloads[0]
+        assert " ready" in node.coord("logs", "boxed").stdout
+        outlives_ten_agents(node, box, broker.port)
+        second_s = shares_its_layers(node, path, box)
+        with capsys.disabled():
+            print(f"\n  a second segment with the same lock was built in {second_s} s")
+        node.coord("delete", "boxed")
+        node.coord("delete", "second")
+        wait_for("nothing of them is left", lambda: not containers() and images("segment") <= before)
+        kept = images("environment")
+        assert kept, "it may be needed again"
+        state = ["--state-dir", str(node.folder / NODE)]
+        subprocess.run([BIN / "fogline-agent", "prune", *state], check=True, capture_output=True)
+        assert images("environment") < kept
+
+
+def shares_its_layers(node: Cluster, path: Path, box: dict[str, Any]) -> float:
+    """A second segment with the same lock is another image on the same environment; how long it took to build."""
+    other = json.loads(path.read_text()) | {"id": "second"}
+    other["pipeline"] = {"other": other["pipeline"]["judge"]}
+    node.coord("submit", str(write_json(path.with_name("q.json"), other)))
+    (second,) = (each for each in containers() if each["Id"] != box["Id"])
+    layers = [
+        json.loads(subprocess.check_output(["docker", "inspect", each["Image"]]))[0]["RootFS"]["Layers"]
+        for each in (box, second)
+    ]
+    assert box["Image"] != second["Image"]
+    assert layers[0][:2] == layers[1][:2], "base and environment"
+    built = re.findall(r"fogline/segment:\w+: built in ([\d.]+) s", node.agents[NODE].log)
+    assert float(built[-1]) <= 3.0
+    return float(built[-1])
+
+
+def is_confined(box: dict[str, Any]) -> None:
+    host, config = box["HostConfig"], box["Config"]
+    assert config["User"] not in {"", "0", "root"}
+    assert host["ReadonlyRootfs"] is True
+    assert host["Privileged"] is False
+    assert host["CapDrop"] == ["ALL"]
+    assert host["SecurityOpt"] == ["no-new-privileges"]
+    assert host["PidsLimit"] > 0
+    status = Path(f"/proc/{box['State']['Pid']}/status").read_text()
+    assert "CapEff:\t0000000000000000" in status
+    assert "NoNewPrivs:\t1" in status
+    assert config["Labels"]["fogline.segment"] == "judge"
+    asked = ["docker", "exec", box["Id"], *config["Healthcheck"]["Test"][1:]]
+    assert subprocess.run(asked, check=False).returncode == 0, "it is healthy by its own word"
+
+
+def outlives_ten_agents(node: Cluster, box: dict[str, Any], port: int) -> None:
+    """Each is killed; what was sent while none was there is answered, and the container is the same."""
+    agent = node.agents[NODE]
+    with Peer(port) as peer:
+        peer.subscribe("boxed/out")
+        for number in range(10):
+            agent.end(signal.SIGKILL)
+            peer.publish("boxed/in", json.dumps({"x": [number, 1]}).encode())
+            agent.start()
+        wait_for("all are answered", lambda: len(peer.payloads) >= 10)
+        assert {json.loads(each)["y"] for each in peer.payloads} == {float(number + 1) for number in range(10)}
+    wait_for("the last agent has it", lambda: NODE in node.connected() and ready(node))
+    (same,) = containers()
+    assert (same["Id"], same["State"]["Pid"]) == (box["Id"], box["State"]["Pid"])
+    assert node.stage("boxed", "judge")["restarts"] == 0
+    assert lives(box["State"]["Pid"])

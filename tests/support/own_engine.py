@@ -1,0 +1,71 @@
+"""A container engine of the test's own, which may be stopped and started."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from support.containers import BASE, BASE_TAR
+
+
+def missing() -> str:
+    """What it cannot run without; empty when all is there."""
+    if os.geteuid() != 0 or shutil.which("dockerd") is None:
+        return "root and dockerd"
+    return "" if BASE_TAR.exists() else f"{BASE_TAR.name}, which tests/support/base_image.sh makes"
+
+
+class OwnEngine:
+    """dockerd with a root, a socket and a containerd of its own; it changes no network of this machine."""
+
+    def __init__(self, folder: Path, *, live_restore: bool) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True)
+        self.host = f"unix://{folder}/e.sock"
+        self.live_restore = live_restore
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> OwnEngine:
+        self.start()
+        changes = ["--change", "ENV LANG=C.UTF-8"]
+        subprocess.run(
+            ["docker", "-H", self.host, "import", *changes, str(BASE_TAR), BASE], check=True, stdout=subprocess.DEVNULL
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ids = self.docker("ps", "-aq").split()
+        if ids:
+            self.docker("rm", "-f", *ids)
+        self.stop()
+        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            if (place := line.split()[1]).startswith(f"{self.folder}/"):
+                subprocess.run(["umount", place], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Return when it answers."""
+        places = ["--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/x", "-H", self.host]
+        places += ["--pidfile", f"{self.folder}/pid", "--iptables=false", "--bridge=none"]
+        live = ["--live-restore"] if self.live_restore else []
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(["dockerd", *places, *live], stdout=log, stderr=log)
+        deadline_s = time.monotonic() + 30
+        while not self.docker("version", "--format", "{{.Server.Version}}"):
+            assert time.monotonic() < deadline_s, (self.folder / "log").read_text()[-2000:]
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """As at an upgrade: SIGTERM, and wait."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(60)
+
+    def docker(self, *arguments: str) -> str:
+        """The output of a command; empty when it fails."""
+        done = subprocess.run(["docker", "-H", self.host, *arguments], capture_output=True, text=True, check=False)
+        return done.stdout if done.returncode == 0 else ""
