@@ -53,6 +53,11 @@ class Call(NamedTuple):
     deadline: float
 
 
+Write = Callable[[list[Answer]], Reply]
+Read = Callable[[Mapping[bytes, bytes], bytes], tuple[list[bytes], Write]]
+"""From headers and body to the records, and what makes a reply of their answers. Raises Refusal."""
+
+
 @dataclass(frozen=True)
 class Route:
     """What answers to a path."""
@@ -62,6 +67,8 @@ class Route:
     answer: Callable[[Call], Awaitable[Reply]]
     open: bool = False
     """Needs no token."""
+    read: Read | None = None
+    """Of a request for an inference."""
 
 
 class Application:
@@ -80,6 +87,42 @@ class Application:
         self._reader, self._writer = Reader(chain.first), Writer(None if spec.forward else chain.last)
         self._logged_at = -LOG_EVERY_S
         self._routes = self._table()
+        self.limit_bytes = spec.limit_bytes
+        """Of a body."""
+        self.short: Mapping[bytes, Route] = {
+            path.encode(): route for path, route in self._routes.items() if route.read and self._next is None
+        }
+        """The routes of `ask`."""
+
+    def ask(self, route: Route, headers: Mapping[bytes, bytes], body: bytes, reply: Callable[[Reply], None]) -> None:
+        """The short way of a request that is here as a whole: as `__call__`, without a task and its awaiting, which
+        cost more than all else that is done for it. `route`: one of `short`."""
+        began = time.monotonic()
+
+        def told(outcome: list[Answer] | Exception) -> None:
+            try:
+                if isinstance(outcome, Exception):
+                    raise outcome
+                self._count(outcome, began)
+                answer = write(outcome)
+            except Exception as error:  # noqa: BLE001 - this request gets an answer too, and the others theirs
+                answer = _failed(route.name, error)
+            reply(answer)
+            self.requests.answered(route.name, answer.status, time.monotonic() - began)
+
+        try:
+            if self._token and not route.open:
+                check_token(headers, self._token)
+            assert route.read is not None
+            payloads, write = route.read(headers, body)
+            if payloads:
+                _check_size(payloads)
+                self._turns.put(payloads, began + self._spec.timeout_s, told)
+                return
+        except Exception as error:  # noqa: BLE001 - as above
+            told(error)
+        else:
+            told([])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -92,13 +135,10 @@ class Application:
             reply = await self._answered(
                 route, Call(scope, receive, dict(scope["headers"]), began, began + self._spec.timeout_s)
             )
-        except Refusal as refusal:
-            reply = error_reply(refusal)
         except Gone:
             return
-        except Exception:  # noqa: BLE001 - this request gets an answer too, and the others theirs
-            log.exception("a request to %s failed", route.name if route is not None else "an unknown path")
-            reply = error_reply(Refusal(500, "the server failed at this request; its log says why"))
+        except Exception as error:  # noqa: BLE001 - this request gets an answer too, and the others theirs
+            reply = _failed(route.name if route is not None else "an unknown path", error)
         await send_reply(send, reply)
         self.requests.answered(route.name if route is not None else "none", reply.status, time.monotonic() - began)
 
@@ -118,7 +158,7 @@ class Application:
             "/metrics": Route("metrics", b"GET", self._metrics),
             "/openapi.json": Route("openapi", b"GET", self._openapi),
             forward.PATH: Route("forward", b"POST", self._forwarded),
-            "/predict": Route("predict", b"POST", self._predict),
+            "/predict": self._inference("predict", self._read_predict),
             "/v2": Route("server", b"GET", self._server),
             "/v2/health/live": Route("health", b"GET", self._live, open=True),
             "/v2/health/ready": Route("health", b"GET", self._ready, open=True),
@@ -126,7 +166,7 @@ class Application:
         for name in self.model.names:
             table[f"/v2/models/{name}"] = Route("model", b"GET", self._metadata)
             table[f"/v2/models/{name}/ready"] = Route("health", b"GET", self._model_ready, open=True)
-            table[f"/v2/models/{name}/infer"] = Route("infer", b"POST", self._infer)
+            table[f"/v2/models/{name}/infer"] = self._inference("infer", self._read_infer)
         return table
 
     def _versioned(self, path: str) -> Route:
@@ -147,25 +187,38 @@ class Application:
 
     # The inference ---------------------------------------------------------------------------------
 
-    async def _predict(self, call: Call) -> Reply:
-        check_json(call.headers)
-        payloads, listed = plain.records(await body_of(call.receive, self._spec.limit_bytes), self._depth)
-        answers = await self._computed(payloads, call) if payloads else []
-        body = plain.response(answers, listed)
-        return Reply(204) if body is None else Reply(200, body)
+    def _inference(self, name: str, read: Read) -> Route:
+        async def answer(call: Call) -> Reply:
+            payloads, write = read(call.headers, await body_of(call.receive, self._spec.limit_bytes))
+            return write(await self._computed(payloads, call) if payloads else [])
 
-    async def _infer(self, call: Call) -> Reply:
-        length = json_length(call.headers)
+        return Route(name, b"POST", answer, read=read)
+
+    def _read_predict(self, headers: Mapping[bytes, bytes], body: bytes) -> tuple[list[bytes], Write]:
+        check_json(headers)
+        payloads, listed = plain.records(body, self._depth)
+
+        def write(answers: list[Answer]) -> Reply:
+            written = plain.response(answers, listed)
+            return Reply(204) if written is None else Reply(200, written)
+
+        return payloads, write
+
+    def _read_infer(self, headers: Mapping[bytes, bytes], body: bytes) -> tuple[list[bytes], Write]:
+        length = json_length(headers)
         if length is None:
-            check_json(call.headers)
+            check_json(headers)
         else:
-            check_plain(call.headers)
-        request = self._reader.read(await body_of(call.receive, self._spec.limit_bytes), length)
-        answers = await self._computed(request.payloads, call)
-        body, head = self._writer.write(request, answers, self.model.named())
-        if head == len(body):
-            return Reply(200, body)
-        return Reply(200, body, BINARY, ((JSON_LENGTH, b"%d" % head),))
+            check_plain(headers)
+        request = self._reader.read(body, length)
+
+        def write(answers: list[Answer]) -> Reply:
+            written, head = self._writer.write(request, answers, self.model.named())
+            if head == len(written):
+                return Reply(200, written)
+            return Reply(200, written, BINARY, ((JSON_LENGTH, b"%d" % head),))
+
+        return request.payloads, write
 
     async def _forwarded(self, call: Call) -> Reply:
         """From the segment in front of this one; it has the caller, and so the last word on time."""
@@ -177,16 +230,20 @@ class Application:
         return Reply(200, forward.encoded(answers, self._spec.node or _address(call.scope)))
 
     async def _computed(self, payloads: list[bytes], call: Call) -> list[Answer]:
-        if len(payloads) == 1 and len(payloads[0]) > PAYLOAD_LIMIT_BYTES:
-            raise Refusal(413, f"the record has {len(payloads[0])} bytes, the limit is {PAYLOAD_LIMIT_BYTES}")
+        _check_size(payloads)
         answers = await self._turns.answers(payloads, call.deadline)
         if self._next is not None:
             answers = await self._next.answers(answers, call.deadline, trace_of(call.headers.get(forward.TRACE, b"")))
-        self._counters.latencies((time.monotonic() - call.began,))
+        self._count(answers, call.began)
+        return answers
+
+    def _count(self, answers: list[Answer], began: float) -> None:
+        if not answers:
+            return
+        self._counters.latencies((time.monotonic() - began,))
         for answer in answers:
             if isinstance(answer, Failure) and not answer.refused:
                 self._log(answer)
-        return answers
 
     def _log(self, failure: Failure) -> None:
         """There is no dead letter of it: the log alone keeps the trace, of one failure a second."""
@@ -234,6 +291,19 @@ class Application:
         counted = metrics.stages(self._counters.snapshot())
         body = metrics.text(self.requests.lines(), counted, waiting, batches, records, ready)
         return Reply(200, body, metrics.TYPE)
+
+
+def _check_size(payloads: list[bytes]) -> None:
+    if len(payloads) == 1 and len(payloads[0]) > PAYLOAD_LIMIT_BYTES:
+        raise Refusal(413, f"the record has {len(payloads[0])} bytes, the limit is {PAYLOAD_LIMIT_BYTES}")
+
+
+def _failed(what: str, error: Exception) -> Reply:
+    """What the caller is told of it."""
+    if isinstance(error, Refusal):
+        return error_reply(error)
+    log.error("a request to %s failed", what, exc_info=error)
+    return error_reply(Refusal(500, "the server failed at this request; its log says why"))
 
 
 def _address(scope: Scope) -> str:

@@ -9,112 +9,30 @@ import math
 import resource
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fogline.runtimes.errors import NotConnected
 from fogline.runtimes.logs import log
+from fogline.runtimes.serving.app import Application
+from fogline.runtimes.serving.protocol import Protocol
 
 BACKLOG = 2048
 LOOK_S = 1.0
-LINGER_S = 2.0
 SETTLE_S = 0.1
 """Between the wish to end and the end of listening: what had arrived while a batch was computed is read first."""
-_HEADS = tuple(b"HTTP/1.1 %d" % each for each in (2, 3, 4, 5))
-_LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-
-
-class _Corked:
-    """A transport that sends the head of a response together with its body: one call of the kernel instead of two,
-    which are a seventh of the time of a small request."""
-
-    __slots__ = ("_head", "_protocol", "_transport", "_write")
-
-    def __init__(self, transport: Any, protocol: _Protocol) -> None:
-        self._transport, self._protocol = transport, protocol
-        self._write = transport.write
-        self._head = b""
-
-    def write(self, data: bytes) -> None:
-        if self._head:
-            self._write(self._head + data)
-            self._head = b""
-        elif data.startswith(_HEADS) and data.endswith(b"\r\n\r\n"):
-            self._head = data
-        else:
-            self._write(data)
-
-    def flush(self) -> None:
-        """The response had no body."""
-        if self._head:
-            self.write(b"")
-
-    def close(self) -> None:
-        self.flush()
-        if not self._protocol.lingers():
-            self._transport.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
-class _Protocol(HttpToolsProtocol):
-    """Knows since when a request is on its way: uvicorn waits for the rest of one for ever."""
-
-    def connection_made(self, transport: Any) -> None:
-        self._corked = _Corked(transport, self)
-        self._lingering = False
-        super().connection_made(self._corked)  # type: ignore[arg-type]
-        self.begun_at: float | None = self.loop.time()
-
-    def on_response_complete(self) -> None:
-        self._corked.flush()
-        super().on_response_complete()
-
-    def data_received(self, data: bytes) -> None:
-        if not self._lingering:
-            super().data_received(data)
-
-    def lingers(self) -> bool:
-        """A caller that is still sending when it is refused would lose the reply to a reset: what it sends is read
-        and dropped for a while, then the connection is closed."""
-        sending = self.cycle is not None and self.cycle.response_complete and self.cycle.more_body
-        if self._lingering or not sending or self.transport.is_closing():
-            return False
-        self._lingering, self.begun_at = True, None
-        self.transport.write_eof()
-        self.flow.resume_reading()
-        self.loop.call_later(LINGER_S, self.transport.close)
-        return True
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.begun_at = self.loop.time()
-
-    def on_message_complete(self) -> None:
-        self.begun_at = None
-        super().on_message_complete()
-
-    def give_up(self) -> None:
-        """The request does not come."""
-        self.begun_at = None
-        if self.cycle is not None and not self.cycle.response_complete:
-            self.transport.write(_LATE)
-        self.transport.close()
 
 
 class Server(uvicorn.Server):
     """Runs in the calling thread until `end` is called, from any thread."""
 
-    def __init__(self, application: Callable[..., Any], sock: socket.socket, timeout_s: float) -> None:
+    def __init__(self, application: Application, sock: socket.socket, timeout_s: float) -> None:
         logger = logging.getLogger("uvicorn.error")
         logger.handlers, logger.propagate = log.handlers, False
         config = uvicorn.Config(
             application,
-            http=_Protocol,
+            http=Protocol,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -161,7 +79,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await asyncio.sleep(SETTLE_S)
         await super().shutdown(sockets)
-        self.cut = len(self.server_state.tasks)
+        owing = sum(isinstance(each, Protocol) and each.owes for each in self.server_state.connections)
+        self.cut = len(self.server_state.tasks) + owing
 
     async def _work(self) -> None:
         looking = asyncio.get_running_loop().create_task(self._look())
@@ -175,7 +94,7 @@ class Server(uvicorn.Server):
             await asyncio.sleep(min(LOOK_S, self._timeout_s / 4))
             late = loop.time() - self._timeout_s
             for connection in list(self.server_state.connections):
-                if isinstance(connection, _Protocol) and connection.begun_at is not None and connection.begun_at < late:
+                if isinstance(connection, Protocol) and connection.begun_at is not None and connection.begun_at < late:
                     connection.give_up()
 
 

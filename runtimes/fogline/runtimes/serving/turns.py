@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import time
 from collections.abc import Callable, Sequence
 
@@ -17,16 +18,27 @@ from fogline.runtimes.serving.refusals import Refusal
 RETRY_AFTER = ((b"retry-after", b"1"),)
 
 
+Told = Callable[[list[Answer] | Exception], None]
+"""Is called once: with an answer for each record, or with the reason why there is none."""
+
+
 class _Request:
     """The records of one request, and what is known of them so far."""
 
-    __slots__ = ("answers", "deadline", "future", "payloads")
+    __slots__ = ("answers", "deadline", "over", "payloads", "told")
 
-    def __init__(self, payloads: Sequence[bytes], deadline: float, future: asyncio.Future[list[Answer]]) -> None:
+    def __init__(self, payloads: Sequence[bytes], deadline: float, told: Told) -> None:
         self.payloads = payloads
         self.deadline = deadline
-        self.future = future
+        self.told = told
         self.answers: list[Answer] = []
+        self.over = False
+
+    def end(self, outcome: list[Answer] | Exception) -> None:
+        """The first outcome is the only one."""
+        if not self.over:
+            self.over = True
+            self.told(outcome)
 
 
 class Turns:
@@ -46,21 +58,26 @@ class Turns:
         self._scheduled = False
 
     async def answers(self, payloads: Sequence[bytes], deadline: float) -> list[Answer]:
-        """One answer for each record. `deadline`: by the monotonic clock.
+        """One answer for each record. Raises what `put` raises and tells."""
+        future: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        self.put(payloads, deadline, functools.partial(_tell, future))
+        return await future
 
-        Raises Refusal: 503 when the queue is full, 504 when the turn did not come in time.
+    def put(self, payloads: Sequence[bytes], deadline: float, told: Told) -> None:
+        """Queue the records, at least one. `deadline`: by the monotonic clock; a turn that did not come by then is told
+        as a Refusal, 504. `told` raises nothing, and is not called before this returns.
+
+        Raises Refusal, 503, when the queue is full.
         """
         if self.waiting and self.waiting + len(payloads) > self._bound:
             reason = f"{self.waiting} records are waiting already, at most {self._bound} may: try again later"
             raise Refusal(503, reason, RETRY_AFTER)
-        loop = asyncio.get_running_loop()
-        request = _Request(payloads, deadline, loop.create_future())
-        self._requests.append(request)
+        self._requests.append(_Request(payloads, deadline, told))
         self.waiting += len(payloads)
         if not self._scheduled:
             self._scheduled = True
+            loop = asyncio.get_running_loop()
             loop.call_soon(self._turn, loop)
-        return await request.future
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         """One batch; what is left gets the next turn, after the loop has looked at its connections."""
@@ -76,7 +93,7 @@ class Turns:
                 answers = self._run(payloads)
             except Exception as error:  # noqa: BLE001 - the waiting must learn of it, and the loop goes on
                 for request, _, _ in taken:
-                    _end(request.future, error)
+                    request.end(error)
                 return
             _deal(taken, answers)
 
@@ -87,8 +104,8 @@ class Turns:
             request = requests[0]
             begin, all_ = len(request.answers), len(request.payloads)
             end = min(all_, begin + room)
-            if request.deadline <= now or request.future.done():
-                _end(request.future, Refusal(504, "its turn did not come within the time limit"))
+            if request.deadline <= now or request.over:
+                request.end(Refusal(504, "its turn did not come within the time limit"))
                 end = all_
             else:
                 taken.append((request, begin, end))
@@ -104,10 +121,14 @@ def _deal(taken: Sequence[tuple[_Request, int, int]], answers: list[Answer]) -> 
     for request, begin, end in taken:
         request.answers += answers[place : place + end - begin]
         place += end - begin
-        if end == len(request.payloads) and not request.future.done():
-            request.future.set_result(request.answers)
+        if end == len(request.payloads):
+            request.end(request.answers)
 
 
-def _end(future: asyncio.Future[list[Answer]], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
+def _tell(future: asyncio.Future[list[Answer]], outcome: list[Answer] | Exception) -> None:
+    if future.done():  # its caller was cancelled
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
