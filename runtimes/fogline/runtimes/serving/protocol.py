@@ -62,8 +62,8 @@ class _Corked:
 
 
 class _Flow(FlowControl):
-    """Reads no further while requests wait for the one before them. uvicorn reads on with each reply: a caller that sends
-    and sends, and reads no replies, would fill the memory with what is not answered yet."""
+    """Reads no further while requests wait for the one before them. uvicorn reads on with each reply: a caller that
+    sends and sends, and reads no replies, would fill the memory with what is not answered yet."""
 
     def __init__(self, transport: asyncio.Transport, waiting: Collection[object]) -> None:
         super().__init__(transport)
