@@ -22,7 +22,7 @@ OPTIONAL_LIBRARIES = {
     "kafka": ("connectors/kafka",),
     "confluent_kafka": ("connectors/kafka",),
     "websockets": ("connectors/websocket",),
-    "uvicorn": ("serving/server",),
+    "uvicorn": ("serving/server", "serving/protocol"),
     "uvloop": ("serving/server",),
     "httptools": ("serving/server",),
     "onnxruntime": ("frameworks/onnx_model",),

@@ -18,7 +18,7 @@ from support import environments
 ROOT = Path(__file__).parents[2]
 HOLDS = (
     "tensorflow-cpu>=2.16" if os.uname().machine == "x86_64" else "tensorflow>=2.16",
-    *("numpy>=1.26", "orjson>=3.9", "uvicorn>=0.30", "uvloop>=0.19", "httptools>=0.6"),
+    *("numpy>=1.26", "orjson>=3.9", "uvicorn>=0.30,<0.55", "uvloop>=0.19", "httptools>=0.6"),
 )
 """What the extras and the runtime ask for."""
 

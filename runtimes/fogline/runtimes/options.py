@@ -262,8 +262,9 @@ FRAMEWORK_ALIASES: Mapping[str, str] = {"scikit-learn": "sklearn", "keras": "ten
 
 RUNTIME_REQUIREMENTS = ("orjson>=3.9",)
 """What a stage process needs whatever it runs. Requirements here are PEP 508 strings, those of the extras."""
-SERVING_REQUIREMENTS = ("uvicorn>=0.30", "uvloop>=0.19", "httptools>=0.6")
-"""What it needs besides to answer requests, in API mode."""
+SERVING_REQUIREMENTS = ("uvicorn>=0.30,<0.55", "uvloop>=0.19", "httptools>=0.6")
+"""What it needs besides to answer requests, in API mode. `serving/protocol.py` goes beyond what uvicorn documents:
+a newer one is let in when it was tried."""
 
 _NUMPY = "numpy>=1.26"
 _FRAMEWORK_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {

@@ -10,6 +10,7 @@ from fogline.coordinator.core.place import Circumstances
 from fogline.coordinator.core.plan import Plan, plan
 from fogline.coordinator.core.ports import Ports
 from fogline.coordinator.core.wires import Wiring
+from fogline.runtimes.options import SERVING_REQUIREMENTS
 from support.documents import a_node, document
 
 RANGE = {"first_port": 31000, "last_port": 31001}
@@ -103,5 +104,6 @@ def test_who_listens_for_all_the_world_should_ask_for_a_token() -> None:
 
 def test_a_served_segment_needs_a_server() -> None:
     raw = a_chain("n1")
-    assert "uvicorn>=0.30" in lines_of(segment_needs(document(raw), ["a"], {}, {}))
-    assert "uvicorn>=0.30" not in lines_of(segment_needs(document(raw | {"package-mode": "stream"}), ["a"], {}, {}))
+    streaming = document(raw | {"package-mode": "stream"})
+    assert set(SERVING_REQUIREMENTS) <= set(lines_of(segment_needs(document(raw), ["a"], {}, {})))
+    assert not set(SERVING_REQUIREMENTS) & set(lines_of(segment_needs(streaming, ["a"], {}, {})))
