@@ -31,21 +31,23 @@ class _Corked:
     """A transport that sends the head of a response together with its body: one call of the kernel instead of two,
     which are a seventh of the time of a small request."""
 
-    __slots__ = ("_head", "_protocol", "_transport", "_write")
+    __slots__ = ("_head", "_protocol", "_transport", "is_closing", "write_whole")
 
     def __init__(self, transport: Any, protocol: Protocol) -> None:
         self._transport, self._protocol = transport, protocol
-        self._write = transport.write
+        self.write_whole = transport.write
+        """Of head and body together."""
+        self.is_closing = transport.is_closing
         self._head = b""
 
     def write(self, data: bytes) -> None:
         if self._head:
-            self._write(self._head + data)
+            self.write_whole(self._head + data)
             self._head = b""
         elif data.startswith(_HEADS) and data.endswith(b"\r\n\r\n"):
             self._head = data
         else:
-            self._write(data)
+            self.write_whole(data)
 
     def flush(self) -> None:
         """The response had no body."""
@@ -188,9 +190,9 @@ class Protocol(HttpToolsProtocol):
         if exchange.disconnected or self.transport.is_closing():
             return
         if reply.status == 200 and reply.type is JSON and not reply.headers and exchange.keep_alive:
-            self._corked.write(b"%b%d\r\n\r\n%b" % (self._usual_head(), len(reply.body), reply.body))
+            self._corked.write_whole(b"%b%d\r\n\r\n%b" % (self._usual_head(), len(reply.body), reply.body))
         else:
-            self._corked.write(self._whole(reply, exchange.keep_alive))
+            self._corked.write_whole(self._whole(reply, exchange.keep_alive))
         if not exchange.keep_alive:
             self.transport.close()
         self.on_response_complete()
