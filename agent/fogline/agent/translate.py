@@ -115,6 +115,9 @@ def _copy(seen: CopySeen) -> common.CopyObserved:
             readings=[
                 common.ReadingObserved(queue=one.queue, lag=one.lag, oldest_s=one.oldest_s) for one in each.readings
             ],
+            rate=each.rate,
+            requests=each.requests,
+            errors=each.errors,
         )
         for each in seen.stages
     ]

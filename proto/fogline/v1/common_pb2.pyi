@@ -237,10 +237,19 @@ class StageObserved(_message.Message):
     P50_S_FIELD_NUMBER: _builtins.int
     P99_S_FIELD_NUMBER: _builtins.int
     READINGS_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     p50_s: _builtins.float
     """arrival in the segment until confirmed"""
     p99_s: _builtins.float
+    rate: _builtins.float
+    """records that entered it per second, over some 10 s"""
+    requests: _builtins.int
+    """in API mode, since the process began, to the segment: those that were answered"""
+    errors: _builtins.int
+    """and those of them that got an error"""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """in done filtered dead_lettered dropped in_flight out redelivered unrouted"""
@@ -255,10 +264,13 @@ class StageObserved(_message.Message):
         p50_s: _builtins.float = ...,
         p99_s: _builtins.float = ...,
         readings: _abc.Iterable[Global___ReadingObserved] | None = ...,
+        rate: _builtins.float = ...,
+        requests: _builtins.int = ...,
+        errors: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "name", b"name", "p50_s", b"p50_s", "p99_s", b"p99_s", "readings", b"readings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "errors", b"errors", "name", b"name", "p50_s", b"p50_s", "p99_s", b"p99_s", "rate", b"rate", "readings", b"readings", "requests", b"requests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

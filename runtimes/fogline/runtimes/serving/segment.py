@@ -109,6 +109,7 @@ class ServedSegment:
             self._application.model.revision = revision
 
     def status(self) -> dict[str, Any]:
+        asked = self._application.requests.asked() if self._application is not None else {}
         stalled_s, stalled_stage = longest_stall((each.progress, each.stage.name) for each in self._frameworks)
         return {
             "state": SegmentState.DRAINING if self._drain_s is not None else self._state,
@@ -117,7 +118,7 @@ class ServedSegment:
             "last_progress_s": stalled_s,
             "stalled_s": stalled_s,
             "stalled_stage": stalled_stage,
-            "stages": self._counters.rows(),
+            "stages": [row | asked for row in self._counters.rows()],
             "connections": [],
         }
 
