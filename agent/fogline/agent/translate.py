@@ -68,6 +68,7 @@ def node_facts(config: Config, facts: Facts) -> common.NodeFacts:
         refuses=config.refuses,
         first_port=config.ports[0],
         last_port=config.ports[1],
+        tls=facts.tls,
     )
 
 

@@ -134,6 +134,7 @@ class NodeFacts(_message.Message):
     LIBC_FIELD_NUMBER: _builtins.int
     ENVIRONMENTS_FIELD_NUMBER: _builtins.int
     REFUSES_FIELD_NUMBER: _builtins.int
+    TLS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     layer: _builtins.str
     """edge, fog or cloud"""
@@ -159,6 +160,8 @@ class NodeFacts(_message.Message):
     """such as glibc-2.36; what wheels are chosen by"""
     environments: _builtins.str
     """store, index or own: where stages' packages come from; empty: own"""
+    tls: _builtins.bool
+    """it has a certificate: what it serves is reached by https"""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -199,10 +202,11 @@ class NodeFacts(_message.Message):
         libc: _builtins.str = ...,
         environments: _builtins.str = ...,
         refuses: _abc.Iterable[_builtins.str] | None = ...,
+        tls: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "architecture", b"architecture", "boot_id", b"boot_id", "connectors", b"connectors", "cpus", b"cpus", "disk_bytes", b"disk_bytes", "drivers", b"drivers", "environments", b"environments", "first_port", b"first_port", "frameworks", b"frameworks", "hostname", b"hostname", "labels", b"labels", "last_port", b"last_port", "layer", b"layer", "libc", b"libc", "machine_id", b"machine_id", "memory_bytes", b"memory_bytes", "name", b"name", "os", b"os", "python", b"python", "refuses", b"refuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "architecture", b"architecture", "boot_id", b"boot_id", "connectors", b"connectors", "cpus", b"cpus", "disk_bytes", b"disk_bytes", "drivers", b"drivers", "environments", b"environments", "first_port", b"first_port", "frameworks", b"frameworks", "hostname", b"hostname", "labels", b"labels", "last_port", b"last_port", "layer", b"layer", "libc", b"libc", "machine_id", b"machine_id", "memory_bytes", b"memory_bytes", "name", b"name", "os", b"os", "python", b"python", "refuses", b"refuses", "tls", b"tls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

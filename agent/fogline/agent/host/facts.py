@@ -13,6 +13,7 @@ from typing import Any
 
 from fogline.runtimes import plugins
 from fogline.runtimes.options import CONNECTORS, FRAMEWORKS
+from fogline.runtimes.spec import TLS_FILES
 from fogline.wire.channel import split_address
 
 # Only top-level names: looking for `a.b` would import `a`.
@@ -48,6 +49,8 @@ class Facts:
     frameworks: tuple[str, ...] = ()
     connectors: tuple[str, ...] = ()
     drivers: tuple[str, ...] = field(default=("process",))
+    tls: bool = False
+    """There is a certificate; whether it can be used is found out by the check of what uses it."""
 
 
 def gather(state_dir: Path, coordinator: str, address: str, drivers: tuple[str, ...] = ("process",)) -> Facts:
@@ -69,6 +72,7 @@ def gather(state_dir: Path, coordinator: str, address: str, drivers: tuple[str, 
         frameworks=_installed(FRAMEWORKS),
         connectors=_installed(CONNECTORS),
         drivers=drivers,
+        tls=(state_dir / "tls" / TLS_FILES[0]).exists(),
     )
 
 

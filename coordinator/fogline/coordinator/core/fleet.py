@@ -59,6 +59,8 @@ class Node:
     first_port: int = FIRST_PORT
     last_port: int = LAST_PORT
     """Of those that are handed out."""
+    tls: bool = False
+    """It has a certificate, so that what it serves is reached by https."""
     state: NodeState = NodeState.CONNECTED
 
     @property

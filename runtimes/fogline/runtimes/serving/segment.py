@@ -131,8 +131,10 @@ class ServedSegment:
         return self._drain_s is None
 
     def _serve(self, application: Application) -> None:
+        from fogline.runtimes.serving.certificate import Certificate
         from fogline.runtimes.serving.server import Server, listener
 
+        certificate = Certificate(self._serving.tls_name) if self._serving.tls_name else None
         delays = Delays()
         while self._drain_s is None:
             try:
@@ -145,7 +147,7 @@ class ServedSegment:
                     self._wanted.wait_for(lambda: self._drain_s is not None, delays.next_s())
                 continue
             self._reason = ""
-            server = Server(application, sock, self._serving.timeout_s)
+            server = Server(application, sock, self._serving.timeout_s, certificate)
             server.listening = lambda: self._enter(SegmentState.READY)
             self._server = server
             if self._drain_s is not None:

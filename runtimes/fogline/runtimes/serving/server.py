@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fogline.runtimes.errors import NotConnected
 from fogline.runtimes.logs import log
+from fogline.runtimes.serving.certificate import Certificate
 
 BACKLOG = 2048
 LOOK_S = 1.0
@@ -85,7 +86,8 @@ class _Protocol(HttpToolsProtocol):
         if self._lingering or not sending or self.transport.is_closing():
             return False
         self._lingering, self.begun_at = True, None
-        self.transport.write_eof()
+        if self.transport.can_write_eof():  # TLS cannot
+            self.transport.write_eof()
         self.flow.resume_reading()
         self.loop.call_later(LINGER_S, self.transport.close)
         return True
@@ -109,7 +111,14 @@ class _Protocol(HttpToolsProtocol):
 class Server(uvicorn.Server):
     """Runs in the calling thread until `end` is called, from any thread."""
 
-    def __init__(self, application: Callable[..., Any], sock: socket.socket, timeout_s: float) -> None:
+    def __init__(
+        self,
+        application: Callable[..., Any],
+        sock: socket.socket,
+        timeout_s: float,
+        certificate: Certificate | None = None,
+    ) -> None:
+        """`certificate` None: plain HTTP."""
         logger = logging.getLogger("uvicorn.error")
         logger.handlers, logger.propagate = log.handlers, False
         config = uvicorn.Config(
@@ -130,6 +139,7 @@ class Server(uvicorn.Server):
         """Called once connections are accepted."""
         self._sock = sock
         self._timeout_s = timeout_s
+        self._certificate = certificate
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end_s: float | None = None
         self.cut = 0
@@ -155,6 +165,8 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._certificate is not None:
+            self.config.ssl = self._certificate.context
         await super().startup(sockets)
         self.listening()
 
@@ -169,10 +181,12 @@ class Server(uvicorn.Server):
         looking.cancel()
 
     async def _look(self) -> None:
-        """Close what has been half a request for too long."""
+        """Close what has been half a request for too long; take over a renewed certificate."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(LOOK_S, self._timeout_s / 4))
+            if self._certificate is not None:
+                self._certificate.renew()
             late = loop.time() - self._timeout_s
             for connection in list(self.server_state.connections):
                 if isinstance(connection, _Protocol) and connection.begun_at is not None and connection.begun_at < late:
