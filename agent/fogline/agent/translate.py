@@ -69,6 +69,7 @@ def node_facts(config: Config, facts: Facts) -> common.NodeFacts:
         first_port=config.ports[0],
         last_port=config.ports[1],
         tls=facts.tls,
+        lacks=facts.lacks,
     )
 
 

@@ -135,6 +135,7 @@ class NodeFacts(_message.Message):
     ENVIRONMENTS_FIELD_NUMBER: _builtins.int
     REFUSES_FIELD_NUMBER: _builtins.int
     TLS_FIELD_NUMBER: _builtins.int
+    LACKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     layer: _builtins.str
     """edge, fog or cloud"""
@@ -178,6 +179,10 @@ class NodeFacts(_message.Message):
     def refuses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """kinds of models its operator does not allow: pickle"""
 
+    @_builtins.property
+    def lacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """extras of which its own environment has not every library: serving"""
+
     def __init__(
         self,
         *,
@@ -203,10 +208,11 @@ class NodeFacts(_message.Message):
         environments: _builtins.str = ...,
         refuses: _abc.Iterable[_builtins.str] | None = ...,
         tls: _builtins.bool = ...,
+        lacks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "architecture", b"architecture", "boot_id", b"boot_id", "connectors", b"connectors", "cpus", b"cpus", "disk_bytes", b"disk_bytes", "drivers", b"drivers", "environments", b"environments", "first_port", b"first_port", "frameworks", b"frameworks", "hostname", b"hostname", "labels", b"labels", "last_port", b"last_port", "layer", b"layer", "libc", b"libc", "machine_id", b"machine_id", "memory_bytes", b"memory_bytes", "name", b"name", "os", b"os", "python", b"python", "refuses", b"refuses", "tls", b"tls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "architecture", b"architecture", "boot_id", b"boot_id", "connectors", b"connectors", "cpus", b"cpus", "disk_bytes", b"disk_bytes", "drivers", b"drivers", "environments", b"environments", "first_port", b"first_port", "frameworks", b"frameworks", "hostname", b"hostname", "labels", b"labels", "lacks", b"lacks", "last_port", b"last_port", "layer", b"layer", "libc", b"libc", "machine_id", b"machine_id", "memory_bytes", b"memory_bytes", "name", b"name", "os", b"os", "python", b"python", "refuses", b"refuses", "tls", b"tls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -264,6 +264,8 @@ RUNTIME_REQUIREMENTS = ("orjson>=3.9",)
 """What a stage process needs whatever it runs. Requirements here are PEP 508 strings, those of the extras."""
 SERVING_REQUIREMENTS = ("uvicorn>=0.30", "uvloop>=0.19", "httptools>=0.6")
 """What it needs besides to answer requests, in API mode."""
+SERVING = "serving"
+"""The extra that brings these."""
 
 _NUMPY = "numpy>=1.26"
 _FRAMEWORK_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {

@@ -127,6 +127,14 @@ def test_where_a_node_has_a_certificate_it_is_reached_by_https() -> None:
     assert [each.tls_name for each in plain.servings.values()] == ["", ""]
 
 
+def test_a_node_without_a_server_is_passed_over_where_stages_run_in_the_agents_environment() -> None:
+    fleet = [a_node("n1", address="127.0.0.1", lacks=("serving",))]
+    (why,) = planned(a_chain("n1"), *fleet).errors
+    assert why.message.endswith("n1, which has no HTTP server for API mode installed: fogline[serving]")
+    assert there(planned(a_chain("n1"), replace(fleet[0], environments="store", python="3.11.7")))["a"] == 31000
+    assert there(planned(a_chain("n1"), replace(fleet[0], lacks=())))["a"] == 31000
+
+
 def test_a_served_segment_needs_a_server() -> None:
     raw = a_chain("n1")
     assert "uvicorn>=0.30" in lines_of(segment_needs(document(raw), ["a"], {}, {}))

@@ -61,6 +61,8 @@ class Node:
     """Of those that are handed out."""
     tls: bool = False
     """It has a certificate, so that what it serves is reached by https."""
+    lacks: tuple[str, ...] = ()
+    """Extras whose libraries are not in the agent's own environment; an older agent names none."""
     state: NodeState = NodeState.CONNECTED
 
     @property
