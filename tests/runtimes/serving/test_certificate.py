@@ -7,6 +7,7 @@ import json
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPSConnection
@@ -182,6 +183,21 @@ def test_a_segment_in_front_that_does_not_trust_the_next_says_so(
             "certificate: "
         )
         assert running["back"].process.counters("code")["in"] == before
+
+
+@pytest.mark.e2e
+def test_a_caller_that_is_idle_does_not_hold_up_the_end(folder: Path, authority: trustme.CA, tmp_path: Path) -> None:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    spec = served(code_served(tmp_path / "code", NUMBER), tls_name=NAME)
+    with serving(tmp_path / "work", spec) as running:
+        connection = HTTPSConnection(NAME, running.port, timeout=20, context=context)
+        connection.request("GET", "/health")
+        assert connection.getresponse().read()
+        began = time.monotonic()
+        assert running.process.terminate() == 0
+        assert time.monotonic() - began < 10
+        connection.close()
 
 
 @pytest.mark.e2e

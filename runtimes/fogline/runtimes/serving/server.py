@@ -22,6 +22,7 @@ from fogline.runtimes.serving.certificate import Certificate
 BACKLOG = 2048
 LOOK_S = 1.0
 LINGER_S = 2.0
+PART_S = 1.0
 SETTLE_S = 0.1
 """Between the wish to end and the end of listening: what had arrived while a batch was computed is read first."""
 _HEADS = tuple(b"HTTP/1.1 %d" % each for each in (2, 3, 4, 5))
@@ -172,8 +173,19 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await asyncio.sleep(SETTLE_S)
+        parting = asyncio.get_running_loop().create_task(self._part())
         await super().shutdown(sockets)
+        parting.cancel()
         self.cut = len(self.server_state.tasks)
+
+    async def _part(self) -> None:
+        """TLS waits for a caller to answer the farewell, and one that is idle does not: it would hold up the end."""
+        while True:
+            await asyncio.sleep(PART_S)
+            for connection in list(self.server_state.connections):
+                transport: Any = connection.transport
+                if transport.is_closing() and not transport.get_write_buffer_size():
+                    transport.abort()
 
     async def _work(self) -> None:
         looking = asyncio.get_running_loop().create_task(self._look())
