@@ -164,6 +164,7 @@ def test_limits_hold_under_tls(two: Two, authority: trustme.CA) -> None:
     ):
         half.sendall(b"POST /predict HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n[1,")
         assert half.recv(100).startswith(b"HTTP/1.1 408")
+    assert "Traceback" not in running["back"].process.log()
 
 
 @pytest.mark.e2e
