@@ -40,6 +40,8 @@ ANSWERING = {
     "dropped": "FAILED",
 }
 """The same in API mode: what failed is dropped, since the caller has the error; nothing waits or comes again."""
+MOVING = {"ready", "draining"}
+"""What is in none of these has counted something, and does so no more."""
 FAILED = CATALOGUE[ErrorKind.FAILED].exit_code
 
 
@@ -156,7 +158,7 @@ def _row(stage: operator.StageStatus) -> dict[str, Any]:
         **{name: counted.get(name, 0) for name in COUNTERS},
         "p50_s": stage.observed.p50_s,
         "p99_s": stage.observed.p99_s,
-        "rate": stage.observed.rate,
+        "rate": stage.observed.rate if stage.state in MOVING else 0.0,
         "requests": stage.observed.requests,
         "errors": stage.observed.errors,
         **behind(stage.observed),
