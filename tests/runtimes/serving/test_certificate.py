@@ -81,6 +81,9 @@ def test_the_check_says_what_is_wrong_with_the_files(folder: Path, authority: tr
     encrypted = ["openssl", "genrsa", "-aes256", "-passout", "pass:x", "-out", str(key), "2048"]
     subprocess.run(encrypted, check=True, capture_output=True)
     assert "the key is encrypted" in refusal()
+    key.unlink()
+    key.symlink_to(key)
+    assert refusal() == f"{key} cannot be read: Too many levels of symbolic links"
     (folder / "ca.pem").write_text("nonsense")
     said = refusal(tls_name="", forward="https://127.0.0.1:2")
     assert said.startswith(f"the authority {folder / 'ca.pem'} cannot be used: ")

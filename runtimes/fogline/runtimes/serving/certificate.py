@@ -72,11 +72,16 @@ def trusting() -> ssl.SSLContext:
 def _loaded() -> ssl.SSLContext:
     """Raises SpecError."""
     certificate, key = _pair()
-    for path in (certificate, key):
-        if not path.is_file():
-            known = "this node had a certificate when the pipeline was submitted"
-            raise SpecError(f"there is no {path}, and {known}: put it there, or restart the agent and submit again")
-    if key.stat().st_mode & _OTHERS:
+    try:
+        certificate.stat()
+        mode = key.stat().st_mode
+    except FileNotFoundError as error:
+        known = "this node had a certificate when the pipeline was submitted"
+        sentence = f"there is no {error.filename}, and {known}: put it there, or restart the agent and submit again"
+        raise SpecError(sentence) from None
+    except OSError as error:
+        raise SpecError(f"{error.filename} cannot be read: {error.strerror}") from None
+    if mode & _OTHERS:
         raise SpecError(f"the key {key} is open to others: chmod 600 {key}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_alpn_protocols(["http/1.1"])
