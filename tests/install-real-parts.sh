@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the real parts that the tests talk to: mosquitto through apt-get, Apache Kafka through Maven into
 # build/kafka (FOGLINE_KAFKA names another folder of its jars), ip for the network that is cut, git and an ssh server
-# for code that is fetched, TensorFlow through PyPI into build/tensorflow (FOGLINE_TENSORFLOW names another folder).
+# for code that is fetched, a browser for the page of an endpoint, TensorFlow through PyPI into build/tensorflow (FOGLINE_TENSORFLOW names another folder).
 # Called by `make test`.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -15,6 +15,7 @@ command -v git >/dev/null || missing+=(git)
 # Debian starts the server it installs: nobody's own machine is to be opened for a test.
 command -v sshd >/dev/null || [ -d /run/systemd/system ] || missing+=(openssh-server)
 command -v wrk >/dev/null || missing+=(wrk)
+command -v chromium >/dev/null || missing+=(chromium)
 command -v java >/dev/null || missing+=(default-jre-headless)
 if ! compgen -G "$jars/kafka_*.jar" >/dev/null; then
     command -v mvn >/dev/null || missing+=(maven)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from fogline.agent.drivers import docker
 from fogline.agent.drivers.base import Exit
@@ -19,6 +20,7 @@ from fogline.agent.drivers.docker_engine import Engine
 from fogline.agent.host.workspace import Workspace
 from fogline.wire.terms import FoglineError
 from support.agent_builders import until
+from support.certificates import certify
 from support.containers import InContainer, a_launch, needs_engine
 
 pytestmark = [pytest.mark.e2e, pytest.mark.containers, needs_engine]
@@ -120,6 +122,32 @@ time.sleep(600)
         await handle.wait()
         handle.close()
         assert not laid_out.exists()
+
+    scene(life())
+
+
+def test_the_certificate_is_in_there_for_who_speaks_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = """
+import os, time
+folder = os.environ["FOGLINE_TLS"]
+print({name: oct(os.stat(folder + "/" + name).st_mode) for name in sorted(os.listdir(folder))}, flush=True)
+time.sleep(600)
+"""
+
+    async def life() -> None:
+        folder = certify(tmp_path / "tls", trustme.CA())
+        (folder / "other").touch()
+        monkeypatch.setenv("FOGLINE_TLS", str(folder))
+        path = tmp_path / "s" / "copies" / f"t{os.getpid()}"
+        handle = await InContainer(*PYTHON, looks, tls=True).start(a_launch(path))
+        log = path / "stage.log"
+        await until(log.read_text, "it has looked")
+        modes = {"ca.pem": "0o100644", "certificate.pem": "0o100644", "key.pem": "0o100600"}
+        assert log.read_text() == f"{modes}\n"
+        handle.kill()
+        await handle.wait()
+        handle.close()
+        assert not (Path("/dev/shm") / f"fogline-{os.geteuid()}" / path.name).exists()
 
     scene(life())
 

@@ -51,3 +51,14 @@ def test_what_is_not_known_is_absent_from_the_message() -> None:
     first, second = translate.observation(Observation((seen,), 1, 1)).copies[0].stages[0].readings
     assert (first.queue, first.HasField("lag"), first.HasField("oldest_s")) == ("raw", True, True)
     assert (second.queue, second.HasField("lag"), second.HasField("oldest_s")) == ("more", False, False)
+
+
+def test_rates_and_requests_are_passed_on() -> None:
+    wish = a_wish(a_spec())
+    copy = Copy(wish, Workspace.of(Path("/nowhere"), wish.key), lambda: None)
+    stages = [{"name": "clean", "counters": {}, "rate": 2.5, "requests": 7, "errors": 1}, {"name": "older"}]
+    absorb(copy, {"state": "ready", "stages": stages})
+    seen = CopySeen(wish.key, CopyState.READY, stages=copy.stages)
+    new, old = translate.observation(Observation((seen,), 1, 1)).copies[0].stages
+    assert (new.rate, new.requests, new.errors) == (2.5, 7, 1)
+    assert (old.rate, old.requests, old.errors) == (0.0, 0, 0)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import pytest
@@ -15,7 +16,7 @@ from fogline.agent.core import recipe
 from fogline.agent.core.locks import Lock, Wheel
 from fogline.agent.host import runtime
 from fogline.agent.host.context import Context, key, of_environment, of_segment, pack
-from fogline.runtimes.spec import EndpointSpec, SegmentSpec, StageSpec
+from fogline.runtimes.spec import EndpointSpec, SegmentSpec, ServingSpec, StageSpec
 
 HADOLINT = Path(sys.executable).with_name("hadolint")
 WHEEL = Wheel("numpy-2.4.6-cp311-cp311-linux_x86_64.whl", "numpy", "a" * 64, 5, "2.4.6")
@@ -108,6 +109,15 @@ def test_what_belongs(file: str, framework: str, connector: str, there: bool) ->
 def test_secrets_are_found_wherever_they_are_named() -> None:
     spec = a_segment(password={"secret": "broker"}, tls={"ca": {"secret": "plant-ca"}, "server-name": "x"})
     assert recipe.secrets(spec) == ("broker", "plant-ca")
+    served = replace(spec, serving=ServingSpec("", 1, "p", token_secret="callers"))
+    assert recipe.secrets(served) == ("broker", "callers", "plant-ca")
+
+
+def test_who_serves_or_goes_on_by_tls_needs_the_certificate() -> None:
+    plain, by_name = ServingSpec("", 1, "p", forward="http://x:2"), ServingSpec("", 1, "p", tls_name="x")
+    onward = replace(plain, forward="https://x:2")
+    found = [recipe.speaks_tls(replace(a_segment(), serving=each)) for each in (None, plain, by_name, onward)]
+    assert found == [False, False, True, True]
 
 
 def test_a_linter_finds_nothing() -> None:

@@ -264,6 +264,24 @@ def test_one_that_is_gone_comes_back_when_asked_for(tmp_path: Path) -> None:
         asyncio.run(life(broker.port))
 
 
+def test_what_an_environment_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gather(Path("/tmp"), "127.0.0.1:9", "").lacks == ()
+    monkeypatch.setitem(sys.modules, "httptools", None)  # to importlib a library that is not there
+    assert gather(Path("/tmp"), "127.0.0.1:9", "").lacks == ("serving",)
+
+
+def test_a_certificate_counts_also_where_it_cannot_be_read(tmp_path: Path) -> None:
+    def told() -> bool:
+        return gather(tmp_path, "127.0.0.1:9", "").tls
+
+    assert not told()
+    (tmp_path / "tls").mkdir()
+    assert not told()
+    certificate = tmp_path / "tls" / "certificate.pem"
+    certificate.symlink_to(certificate)
+    assert told()
+
+
 def test_both_ends_call_this_node_the_same() -> None:
     """The coordinator chooses a lock by what the agent says of itself; the agent checks what it gets."""
     facts = gather(Path("/tmp"), "127.0.0.1:9", "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import psutil
+
 MB = 2**20
 """As ps and /proc count."""
 
@@ -14,6 +16,12 @@ def resident_bytes(pid: int, kind: str = "Rss") -> int:
         if line.startswith(f"{kind}:"):
             return int(line.split()[1]) * 1024
     raise ValueError(f"process {pid} tells no {kind}")
+
+
+def family_bytes(pid: int) -> int:
+    """Of the process and all that it has started; what several share counts once (Pss)."""
+    family = [pid, *(each.pid for each in psutil.Process(pid).children(recursive=True))]
+    return sum(resident_bytes(each, "Pss") for each in family)
 
 
 def processor_s(pid: int) -> float:

@@ -7,10 +7,8 @@ anything is measured each must give the right answers; while it is measured any 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import statistics
-import subprocess
 import time
 import traceback
 from collections.abc import Callable
@@ -18,44 +16,48 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import rest_servers
+from bench import rest_crowd, rest_servers
 from bench.models import Models, write
-from bench.peers_env import NotInstalled
-from bench.rest_servers import Door
+from bench.peers_env import NotInstalled, version_in
+from bench.process_figures import MB, family_bytes
+from bench.rest_load import check, load
+from bench.rest_servers import Door, Running
 from bench.rows import Row, compared, measured, not_compared
 from bench.size import Size
 from fogline.runtimes.frameworks.sklearn_model import SklearnModel
 from fogline.runtimes.spec import StageSpec
 
 CLIENTS = (16, 64)
-CHECKED = 50
-"""Answers that are compared before a server is measured."""
-MS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
-Server = Callable[[Path, Path], AbstractContextManager[dict[str, Door]]]
+Server = Callable[[Path, Path], AbstractContextManager[Running]]
 
 
 @dataclass(frozen=True)
 class Peer:
     """A server that Fogline is measured against."""
 
-    label: str
+    name: str
+    package: str
+    """Its environment, and what in it gives it its version."""
+    setting: str
     server: Server
     door: str
     ours: str
     """Our door that takes the same."""
-    budget: str
+    budget: str | None
+
+    @property
+    def label(self) -> str:
+        """With the version that was measured."""
+        return f"{self.name} {version_in(self.package)}, {self.setting}"
 
 
 PEERS = (
-    Peer("FastAPI, uvicorn, as shipped", rest_servers.fastapi, "plain", "plain", ">= 5x"),
-    Peer("MLServer, V2 protocol", rest_servers.mlserver, "v2", "v2", ">= 10x"),
-    Peer("BentoML as shipped", rest_servers.bentoml, "plain", "plain", ">= 25x"),
-    Peer("BentoML, adaptive batching", rest_servers.bentoml, "batched", "plain", ">= 1.5x"),
+    Peer("FastAPI", "fastapi", "uvicorn, one worker, as shipped", rest_servers.fastapi, "plain", "plain", ">= 5x"),
+    Peer("MLServer", "mlserver", "V2 protocol, parallel_workers 0", rest_servers.mlserver, "v2", "v2", ">= 10x"),
+    Peer("BentoML", "bentoml", "workers=1, as shipped", rest_servers.bentoml, "plain", "plain", ">= 25x"),
+    Peer("BentoML", "bentoml", "workers=1, adaptive batching", rest_servers.bentoml, "batched", "plain", ">= 1.5x"),
+    Peer("MLflow", "mlflow", "models serve --workers 1", rest_servers.mlflow, "plain", "plain", None),
 )
-
-
-class NotRight(Exception):
-    """A server that answers wrongly is not measured."""
 
 
 def rows(folder: Path, size: Size) -> list[Row]:
@@ -64,39 +66,62 @@ def rows(folder: Path, size: Size) -> list[Row]:
         raise RuntimeError("there is no wrk: run tests/install-real-parts.sh")
     models = write(folder, 200)
     with rest_servers.ours(folder, models.sklearn) as own:
-        for door in own.values():
-            _check(door, models)
-        found = [_latency(own["plain"], models, size)]
+        for door in own.doors.values():
+            check(door, models)
+        found = [_latency(own.doors["plain"], models, size)]
         for server in dict.fromkeys(each.server for each in PEERS):
             peers = [each for each in PEERS if each.server is server]
             found += _measured(peers, own, models, folder, size)
-    return found
+        return found + rest_crowd.rows(own.doors["plain"], models, size)
 
 
-def _measured(peers: list[Peer], own: dict[str, Door], models: Models, folder: Path, size: Size) -> list[Row]:
+def _measured(peers: list[Peer], own: Running, models: Models, folder: Path, size: Size) -> list[Row]:
     """The rows of one server; when it cannot be measured, one row each that says why."""
+    found = list[Row]()
     with ExitStack() as stack:
         try:
-            doors = stack.enter_context(peers[0].server(folder, models.sklearn))
-            return [row for each in peers for row in _against(each, doors[each.door], own[each.ours], models, size)]
+            there = stack.enter_context(peers[0].server(folder, models.sklearn))
+            for each in peers:
+                found += _against(each, there.doors[each.door], own.doors[each.ours], models, size)
+            sizes_mb = [(family_bytes(own.pid) / MB, family_bytes(there.pid) / MB)]
+            stack.close()
+            label, pairs = peers[0].label, _starts(peers[0].server, models, folder, size)
         except NotInstalled as error:
             reason = f"not installed: {error}"
         except Exception as error:  # noqa: BLE001 - it is shown in its row, and the others are measured
             traceback.print_exc()
             reason = str(error).partition("\n")[0]
-        rate, _ = _load(own["plain"], models, CLIENTS[0], size.rest_s)
-        return [not_compared("REST", rate, "requests/s", f"{each.label}: {reason}", each.budget) for each in peers]
+        else:
+            return [
+                *found,
+                compared("REST, resident memory of all its processes (Pss)", "MB", label, sizes_mb),
+                compared("REST, process start to the first answer", "s", label, pairs),
+            ]
+        rate = load(own.doors["plain"], models, CLIENTS[0], size.rest_s).rate
+        return [not_compared("REST", rate, "requests/s", f"{each.name}: {reason}", each.budget) for each in peers]
 
 
 def _against(peer: Peer, theirs: Door, ours: Door, models: Models, size: Size) -> list[Row]:
-    _check(theirs, models)
+    check(theirs, models)
     found = []
     for clients in CLIENTS:
         pairs = []
         for _ in range(size.rest_pairs):
-            pairs.append(tuple(_load(door, models, clients, size.rest_s)[0] for door in (ours, theirs)))
+            pairs.append(tuple(load(door, models, clients, size.rest_s).rate for door in (ours, theirs)))
         name = f"REST, {'V2, ' if ours.v2 else ''}{clients} clients"
         found.append(compared(name, "requests/s", peer.label, [(a, b) for a, b in pairs], peer.budget))
+    return found
+
+
+def _starts(server: Server, models: Models, folder: Path, size: Size) -> list[tuple[float, float]]:
+    """Seconds, ours and theirs, while nothing else runs."""
+    found = []
+    for turn in range(size.rounds):
+        pair = []
+        for each in (rest_servers.ours, server):
+            with each(folder / f"start-{turn}-{server.__name__}", models.sklearn) as running:
+                pair.append(running.start_s)
+        found.append((pair[0], pair[1]))
     return found
 
 
@@ -115,31 +140,6 @@ def _latency(door: Door, models: Models, size: Size) -> Row:
             began = time.perf_counter()
             model.process([record])
             times.append(time.perf_counter() - began)
-        _, p50_ms = _load(door, models, 1, size.rest_s)
+        p50_ms = load(door, models, 1, size.rest_s).p50_ms
         beyond.append(p50_ms - 1000 * statistics.median(times))
     return measured("REST p50, 1 client, beyond the model's own", statistics.median(beyond), "ms", "<= 0.15 ms")
-
-
-def _check(door: Door, models: Models) -> None:
-    for payload, expected in zip(models.payloads[:CHECKED], models.expected, strict=False):
-        answer = door.answer(json.loads(payload)["features"])
-        if answer != expected["score"]:
-            raise NotRight(f"{door.url} answers {answer} to {payload!r}, not {expected['score']}")
-
-
-def _load(door: Door, models: Models, clients: int, seconds: float) -> tuple[float, float]:
-    """Requests a second, and the median latency in milliseconds."""
-    script = models.sklearn.parent / "load.lua"
-    body = door.body(json.loads(models.payloads[0])["features"]).decode()
-    script.write_text(
-        f"wrk.method = 'POST'\nwrk.headers['Content-Type'] = 'application/json'\nwrk.body = {json.dumps(body)}\n"
-    )
-    command = ["wrk", "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}s", "--latency", "-s", str(script), door.url]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=True).stdout
-    if "Non-2xx" in told or "Socket errors" in told:
-        raise NotRight(f"{door.url}: {told.strip().splitlines()[-3:]}")
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", told)
-    median = re.search(r"50%\s+([\d.]+)(us|ms|s)", told)
-    assert rate is not None, told
-    assert median is not None, told
-    return float(rate[1]), float(median[1]) * MS[median[2]]

@@ -22,6 +22,8 @@ class Size:
     rest_pairs: int
     """Of ours and a peer's that take turns."""
     rest_s: float
+    crowd: int
+    """Connections beside those that are measured."""
 
 
 FULL = Size(
@@ -33,6 +35,7 @@ FULL = Size(
     agents=1000,
     rest_pairs=5,
     rest_s=2.0,
+    crowd=1000,
 )
 QUICK = Size(
     rounds=1,
@@ -43,4 +46,5 @@ QUICK = Size(
     agents=20,
     rest_pairs=1,
     rest_s=1.0,
+    crowd=60,
 )

@@ -116,6 +116,11 @@ def test_a_single_model_of_this_machine(clean: Cluster, tmp_path: Path) -> None:
     assert "'b' is missing" in refused.stderr
     row = stage_of(clean, "sum", "add-up")
     assert (row["in"], row["done"], row["dropped"]) == (150_007, 150_006, 1)
+    assert (row["requests"], row["errors"], row["rate"] > 0) == (7, 1, True)
+    head, values = (line.split() for line in clean.coord("status", "sum").stdout.splitlines()[2:4])
+    cells = dict(zip(head, values, strict=False))
+    assert (cells["REQUESTS"], cells["ERRORS"], cells["IN"], cells["FAILED"]) == ("7", "1", "150007", "1")
+    assert cells["RATE"].endswith("/s")
     assert "unchanged" in clean.coord("submit", str(document)).stdout
     assert is_free(FIRST) is False
     clean.coord("delete", "sum")

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from support.agent_builders import lives
 from support.boxed import document, ready
+from support.certificates import certify
 from support.cluster import BIN, Cluster, wait_for, write_json
 from support.containers import needs_engine
+from support.endpoints import HOST, an_api, ask, code, free_range
 from support.mosquitto import Mosquitto
 from support.mqtt_peer import Peer
 
@@ -75,6 +78,27 @@ def test_models_in_containers(tmp_path: Path, node: Cluster, capsys: pytest.Capt
         state = ["--state-dir", str(node.folder / NODE)]
         subprocess.run([BIN / "fogline-agent", "prune", *state], check=True, capture_output=True)
         assert images("environment") < kept
+
+
+def test_an_endpoint_in_a_container_has_token_and_certificate(tmp_path: Path) -> None:
+    first, last = free_range(2)
+    tls = certify(tmp_path / "c" / NODE / "tls", trustme.CA(), HOST)
+    secret = tmp_path / "c" / NODE / "secrets" / "callers"
+    secret.parent.mkdir()
+    secret.touch(mode=0o600)
+    secret.write_text("s3cret")
+    props = {"auth": "token", "token": {"secret": "callers"}}
+    stage = code(tmp_path / "code", "def handler(data):\n    return data + 1\n", props=props)
+    path = write_json(tmp_path / "p.json", an_api("boxed-api", {"add": stage}, containerized=True))
+    running = Cluster(tmp_path / "c")
+    try:
+        running.start_agents(NODE, environments="store", flags=["--ports", f"{first}-{last}"])
+        running.coord("submit", str(path))
+        assert ask(f"https://{HOST}:{first}", 1, token="s3cret", ca=tls / "ca.pem") == (200, 2)
+        assert running.coord("predict", "boxed-api", "-d", "2").stdout == "3\n"
+        running.coord("delete", "boxed-api")
+    finally:
+        running.close()
 
 
 def shares_its_layers(node: Cluster, path: Path, box: dict[str, Any]) -> float:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 
-from fogline.runtimes.counters import Counters, Tally
+from fogline.runtimes.counters import RATE_S, Counters, Rates, Tally
 from fogline.runtimes.spec import COUNTERS
 
 
@@ -58,3 +58,23 @@ def test_percentiles_of_recent_latencies() -> None:
     assert counters.percentiles() == (0.0, 0.0)
     counters.latencies(number / 100 for number in range(101))
     assert counters.percentiles() == (0.5, 0.99)
+
+
+def test_a_rate_is_that_of_the_last_seconds_however_often_one_looks() -> None:
+    rates = Rates(100.0, (500, 0))
+    assert rates.at(100.0, (500, 0)) == [0.0, 0.0]
+    assert rates.at(102.0, (900, 1)) == [200.0, 0.5]
+    for tick in range(1, 201):  # ten a second for twenty seconds: the second stage stands still
+        found = rates.at(102 + tick / 10, (900 + 10 * tick, 1))
+    assert found == [100.0, 0.0]
+    assert rates.at(122.0 + 3 * RATE_S, (2900, 1)) == [0.0, 0.0]
+
+
+def test_what_a_former_process_counted_is_no_rate() -> None:
+    room = memoryview(bytearray(8 * len(COUNTERS)))
+    first = Counters(["a"], room)
+    first.enter("a", 1000)
+    first.settle({"a": Tally(done=1000)})
+    first.close()
+    (row,) = Counters(["a"], room).rows()
+    assert (row["counters"]["in"], row["rate"]) == (1000, 0.0)

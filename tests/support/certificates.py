@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import trustme
@@ -36,6 +37,18 @@ def issued(folder: Path) -> Certificates:
     client.cert_chain_pems[0].write_to_path(made.client_cert)
     client.private_key_pem.write_to_path(made.client_key)
     return made
+
+
+def certify(folder: Path, authority: trustme.CA, *names: str, until: datetime | None = None) -> Path:
+    """What a node's operator lays out: a certificate for these names, its key, and the authority."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = authority.issue_cert(*(names or ("127.0.0.1",)), not_after=until)
+    key = folder / "key.pem"
+    key.touch(mode=0o600)
+    made.private_key_pem.write_to_path(key)
+    made.cert_chain_pems[0].write_to_path(folder / "certificate.pem")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    return folder
 
 
 def _pkcs8(key: bytes) -> bytes:

@@ -64,10 +64,17 @@ def image_by_hand() -> str:
 class InContainer(DockerDriver):
     """Starts a command of the test's own in the image made by hand."""
 
-    def __init__(self, *command: str, memory_bytes: int = 0, cpus: float = 0.0, secrets: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        *command: str,
+        memory_bytes: int = 0,
+        cpus: float = 0.0,
+        secrets: tuple[str, ...] = (),
+        tls: bool = False,
+    ) -> None:
         super().__init__(Engine())
         self._command = command
-        self._container = Container("", memory_bytes, cpus, secrets)
+        self._container = Container("", memory_bytes, cpus, secrets, tls=tls)
 
     async def start(self, launch: Launch) -> DockerHandle:
         container = replace(self._container, image=image_by_hand())

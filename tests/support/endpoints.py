@@ -6,6 +6,7 @@ import http.client
 import json
 import random
 import socket
+import ssl
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,10 +36,16 @@ def is_free(port: int) -> bool:
     return True
 
 
-def ask(url: str, data: Any, *, path: str = "predict", token: str = "", seconds: float = 60.0) -> tuple[int, Any]:
-    """HTTP status and JSON of a POST, or of a GET where `data` is None; without a body None."""
+def ask(
+    url: str, data: Any, *, path: str = "predict", token: str = "", seconds: float = 60.0, ca: Path | None = None
+) -> tuple[int, Any]:
+    """HTTP status and JSON of a POST, or of a GET where `data` is None; without a body None. `ca`: whom to trust."""
     address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=seconds)
+    where = address.hostname or "", address.port
+    connection = http.client.HTTPConnection(*where, timeout=seconds)
+    if address.scheme == "https":
+        context = ssl.create_default_context(cafile=ca)
+        connection = http.client.HTTPSConnection(*where, timeout=seconds, context=context)
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     body = None if data is None else json.dumps(data)
     try:

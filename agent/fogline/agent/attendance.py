@@ -180,10 +180,11 @@ def last_counted(note: Mapping[str, Any]) -> tuple[StageSeen, ...]:
 
 def _stage(document: Mapping[str, Any], connections: Sequence[Mapping[str, Any]]) -> StageSeen:
     counters = {str(key): int(value) for key, value in document.get("counters", {}).items()}
-    p50_s, p99_s = (float(document.get(key) or 0.0) for key in ("p50_s", "p99_s"))
+    p50_s, p99_s, rate = (float(document.get(key) or 0.0) for key in ("p50_s", "p99_s", "rate"))
+    requests, errors = (int(document.get(key) or 0) for key in ("requests", "errors"))
     name = str(document["name"])
     readings = tuple(_reading(each) for each in connections if each.get("reader") == name)
-    return StageSeen(name, counters, p50_s, p99_s, readings)
+    return StageSeen(name, counters, p50_s, p99_s, readings, rate, requests, errors)
 
 
 def _reading(document: Mapping[str, Any]) -> ReadingSeen:

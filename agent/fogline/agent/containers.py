@@ -125,7 +125,7 @@ class Containers:
             sentence = "its image was never made on this node: coord restart makes it"
             raise FoglineError(ErrorKind.NOT_FOUND, sentence) from None
         labels = {"fogline.assignment": spec.assignment_id, "fogline.cluster": spec.cluster}
-        return Container(image, spec.memory_bytes, spec.cpus, recipe.secrets(spec), labels)
+        return Container(image, spec.memory_bytes, spec.cpus, recipe.secrets(spec), labels, tls=recipe.speaks_tls(spec))
 
     async def clear(self, locks: Collection[str] | None = None) -> None:
         """Remove containers whose workspace is gone, and images that no workspace names.

@@ -38,7 +38,7 @@ from fogline.agent.requests import Requests
 from fogline.agent.session import ADOPT_MARK, Session
 from fogline.agent.store.sqlite import Phase, Store
 from fogline.agent.supervisor import Supervisor
-from fogline.runtimes.spec import POSITIONS_VARIABLE, SECRETS_VARIABLE
+from fogline.runtimes.spec import POSITIONS_VARIABLE, SECRETS_VARIABLE, TLS_VARIABLE
 from fogline.wire.terms import ErrorKind, FoglineError
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ async def run(config: Config, runtime: tuple[str, ...] = RUNTIME) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with locked(config.state_dir), contextlib.closing(Store(config.state_dir / "state.db")) as store:
         os.environ.setdefault(SECRETS_VARIABLE, str(config.state_dir / "secrets"))
+        os.environ[TLS_VARIABLE] = str(config.state_dir / "tls")
         os.environ.setdefault(POSITIONS_VARIABLE, str(config.state_dir / "positions"))
         leftovers.clear_half(config.state_dir)
         link = Link(config.coordinator)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fogline.agent.copies import Copy
 from fogline.agent.preparation import read_spec
-from fogline.runtimes.spec import SECRETS_VARIABLE, ServingSpec
+from fogline.runtimes.spec import SECRETS_VARIABLE, TLS_FILES, TLS_VARIABLE, ServingSpec
 from fogline.wire.terms import CopyState, ErrorKind, FoglineError
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ async def predict(copy: Copy, body: bytes) -> tuple[int, bytes]:
     headers = {"Content-Type": "application/json"} | _login(serving)
     connection = HTTPConnection(serving.host or "localhost", serving.port, timeout=ANSWER_S)
     answered: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-    threading.Thread(target=_ask, args=(connection, body, headers, answered), name="predict", daemon=True).start()
+    asking = (serving, connection, body, headers, answered)
+    threading.Thread(target=_ask, args=asking, name="predict", daemon=True).start()
     try:
         return await answered
     except OSError as error:
@@ -56,14 +57,31 @@ def _login(serving: ServingSpec) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+def _secure(connection: HTTPConnection, name: str) -> None:
+    """Connect by TLS. It is asked at an address of this machine, and must show the certificate of this node."""
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(Path(os.environ.get(TLS_VARIABLE, "")) / TLS_FILES[0])
+    connection.connect()
+    connection.sock = context.wrap_socket(connection.sock, server_hostname=name)
+
+
 def _ask(
-    connection: HTTPConnection, body: bytes, headers: dict[str, str], answered: asyncio.Future[tuple[int, bytes]]
+    serving: ServingSpec,
+    connection: HTTPConnection,
+    body: bytes,
+    headers: dict[str, str],
+    answered: asyncio.Future[tuple[int, bytes]],
 ) -> None:
     """In a thread of its own: the shared ones are for what is short."""
     from http.client import HTTPException
 
     result: tuple[int, bytes] | OSError
     try:
+        if serving.tls_name:
+            _secure(connection, serving.tls_name)
         connection.request("POST", "/predict", body, headers)
         response = connection.getresponse()
         result = response.status, response.read()

@@ -68,6 +68,8 @@ def node_facts(config: Config, facts: Facts) -> common.NodeFacts:
         refuses=config.refuses,
         first_port=config.ports[0],
         last_port=config.ports[1],
+        tls=facts.tls,
+        lacks=facts.lacks,
     )
 
 
@@ -115,6 +117,9 @@ def _copy(seen: CopySeen) -> common.CopyObserved:
             readings=[
                 common.ReadingObserved(queue=one.queue, lag=one.lag, oldest_s=one.oldest_s) for one in each.readings
             ],
+            rate=each.rate,
+            requests=each.requests,
+            errors=each.errors,
         )
         for each in seen.stages
     ]

@@ -3,8 +3,8 @@
 isort:skip_file
 The agent dials in; everything the two say to each other is here.
 
-History: protocol 1, first release. Since then, without another protocol: StageObserved.readings (left out by older
-agents, passed over by older coordinators); Predict (refused by older agents).
+History: protocol 1, first release. Since then, without another protocol: StageObserved.readings, rate, requests
+and errors (left out by older agents, passed over by older coordinators); Predict (refused by older agents).
 """
 
 from collections import abc as _abc

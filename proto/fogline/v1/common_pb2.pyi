@@ -134,6 +134,8 @@ class NodeFacts(_message.Message):
     LIBC_FIELD_NUMBER: _builtins.int
     ENVIRONMENTS_FIELD_NUMBER: _builtins.int
     REFUSES_FIELD_NUMBER: _builtins.int
+    TLS_FIELD_NUMBER: _builtins.int
+    LACKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     layer: _builtins.str
     """edge, fog or cloud"""
@@ -159,6 +161,8 @@ class NodeFacts(_message.Message):
     """such as glibc-2.36; what wheels are chosen by"""
     environments: _builtins.str
     """store, index or own: where stages' packages come from; empty: own"""
+    tls: _builtins.bool
+    """it has a certificate: what it serves is reached by https"""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -174,6 +178,10 @@ class NodeFacts(_message.Message):
     @_builtins.property
     def refuses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """kinds of models its operator does not allow: pickle"""
+
+    @_builtins.property
+    def lacks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """extras of which its own environment has not every library: serving"""
 
     def __init__(
         self,
@@ -199,10 +207,12 @@ class NodeFacts(_message.Message):
         libc: _builtins.str = ...,
         environments: _builtins.str = ...,
         refuses: _abc.Iterable[_builtins.str] | None = ...,
+        tls: _builtins.bool = ...,
+        lacks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "architecture", b"architecture", "boot_id", b"boot_id", "connectors", b"connectors", "cpus", b"cpus", "disk_bytes", b"disk_bytes", "drivers", b"drivers", "environments", b"environments", "first_port", b"first_port", "frameworks", b"frameworks", "hostname", b"hostname", "labels", b"labels", "last_port", b"last_port", "layer", b"layer", "libc", b"libc", "machine_id", b"machine_id", "memory_bytes", b"memory_bytes", "name", b"name", "os", b"os", "python", b"python", "refuses", b"refuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "architecture", b"architecture", "boot_id", b"boot_id", "connectors", b"connectors", "cpus", b"cpus", "disk_bytes", b"disk_bytes", "drivers", b"drivers", "environments", b"environments", "first_port", b"first_port", "frameworks", b"frameworks", "hostname", b"hostname", "labels", b"labels", "lacks", b"lacks", "last_port", b"last_port", "layer", b"layer", "libc", b"libc", "machine_id", b"machine_id", "memory_bytes", b"memory_bytes", "name", b"name", "os", b"os", "python", b"python", "refuses", b"refuses", "tls", b"tls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -237,10 +247,19 @@ class StageObserved(_message.Message):
     P50_S_FIELD_NUMBER: _builtins.int
     P99_S_FIELD_NUMBER: _builtins.int
     READINGS_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     p50_s: _builtins.float
     """arrival in the segment until confirmed"""
     p99_s: _builtins.float
+    rate: _builtins.float
+    """records that entered it per second, over some 10 s"""
+    requests: _builtins.int
+    """in API mode, since the process began, to the segment: those that were answered"""
+    errors: _builtins.int
+    """and those of them that got an error"""
     @_builtins.property
     def counters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """in done filtered dead_lettered dropped in_flight out redelivered unrouted"""
@@ -255,10 +274,13 @@ class StageObserved(_message.Message):
         p50_s: _builtins.float = ...,
         p99_s: _builtins.float = ...,
         readings: _abc.Iterable[Global___ReadingObserved] | None = ...,
+        rate: _builtins.float = ...,
+        requests: _builtins.int = ...,
+        errors: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "name", b"name", "p50_s", b"p50_s", "p99_s", b"p99_s", "readings", b"readings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "errors", b"errors", "name", b"name", "p50_s", b"p50_s", "p99_s", b"p99_s", "rate", b"rate", "readings", b"readings", "requests", b"requests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,9 +27,11 @@ def _checked(path: Path, artifacts: Path) -> tuple[int, dict[str, Any]]:
         spec = read_spec(path)
         loaded = load_stages(spec, artifacts)
         if spec.serving is not None:
+            from fogline.runtimes.serving import certificate
             from fogline.runtimes.serving.segment import check as check_serving
 
             check_serving(spec.serving, [stage for stage, _ in loaded])
+            certificate.check(spec.serving)
     except SpecError as error:
         return Exit.BAD_SPEC, _no("", str(error))
     except StageUnusable as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import collections
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from typing import Any
 from fogline.runtimes.spec import COUNTERS
 
 LATENCIES = 4096
+RATE_S, SAMPLE_S = 10.0, 0.5
+"""Over how long a rate is taken, and how far apart the looks are that are kept for it."""
 _COLUMN = {name: index for index, name in enumerate(COUNTERS)}
 _WIDTH = len(COUNTERS)
 _SETTLED = ("done", "filtered", "dead_lettered", "dropped")
@@ -34,6 +37,25 @@ class Tally:
     out: int = 0
 
 
+class Rates:
+    """Records per second, from what somebody who looked about `RATE_S` ago has seen. Nothing is counted for it."""
+
+    def __init__(self, now_s: float, counts: Sequence[int]) -> None:
+        self._seen = collections.deque([(now_s, tuple(counts))])
+
+    def at(self, now_s: float, counts: Sequence[int]) -> list[float]:
+        """Of each count, since the oldest look that is not much older than needed; zeros at the first moment."""
+        seen = self._seen
+        while len(seen) > 1 and seen[1][0] <= now_s - RATE_S:
+            seen.popleft()
+        before_s, before = seen[0]
+        if now_s - seen[-1][0] >= SAMPLE_S:
+            seen.append((now_s, tuple(counts)))
+        if now_s <= before_s:
+            return [0.0] * len(counts)
+        return [(count - former) / (now_s - before_s) for count, former in zip(counts, before, strict=True)]
+
+
 class Counters:
     """Written by the pump's thread, read by any: `snapshot` never sees a row between two writes."""
 
@@ -45,6 +67,7 @@ class Counters:
         self._latencies: collections.deque[float] = collections.deque(maxlen=LATENCIES)
         self._cells = (memoryview(bytearray(8 * _WIDTH * len(stages))) if room is None else room).cast("q")
         self._forget_in_flight()
+        self._rates = Rates(time.monotonic(), [row["in"] for row in self.snapshot().values()])
 
     def enter(self, stage: str, count: int) -> None:
         """Records reach a stage; before any user code runs."""
@@ -91,9 +114,14 @@ class Counters:
         return ordered[last // 2], ordered[round(last * 0.99)]
 
     def rows(self) -> list[dict[str, Any]]:
-        """What `status` tells of the stages."""
+        """What `status` tells of the stages; `rate` in records per second."""
         counters, (p50_s, p99_s) = self.snapshot(), self.percentiles()
-        return [{"name": stage, "counters": counters[stage], "p50_s": p50_s, "p99_s": p99_s} for stage in counters]
+        with self._lock:
+            rates = self._rates.at(time.monotonic(), [row["in"] for row in counters.values()])
+        return [
+            {"name": stage, "counters": counted, "p50_s": p50_s, "p99_s": p99_s, "rate": rate}
+            for (stage, counted), rate in zip(counters.items(), rates, strict=True)
+        ]
 
     def close(self) -> None:
         """Release `room`, so that its file can be closed."""

@@ -265,6 +265,8 @@ RUNTIME_REQUIREMENTS = ("orjson>=3.9",)
 SERVING_REQUIREMENTS = ("uvicorn>=0.30,<0.55", "uvloop>=0.19", "httptools>=0.6")
 """What it needs besides to answer requests, in API mode. `serving/protocol.py` goes beyond what uvicorn documents:
 a newer one is let in when it was tried."""
+SERVING = "serving"
+"""The extra that brings these."""
 
 _NUMPY = "numpy>=1.26"
 _FRAMEWORK_REQUIREMENTS: Mapping[str, tuple[str, ...]] = {

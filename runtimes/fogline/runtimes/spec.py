@@ -30,6 +30,10 @@ MEMORY = "memory"
 
 SECRETS_VARIABLE = "FOGLINE_SECRETS"
 """Environment variable that names the folder of secrets, a file each."""
+TLS_VARIABLE = "FOGLINE_TLS"
+"""Environment variable that names the folder of the node's certificate."""
+TLS_FILES = ("certificate.pem", "key.pem", "ca.pem")
+"""What may be in it: the node's certificate, its key, and the authority of the other nodes'."""
 
 POSITIONS_VARIABLE = "FOGLINE_POSITIONS"
 """Environment variable that names the folder in which readers of files keep how far they are."""
@@ -90,9 +94,10 @@ _LATER_KEYS = (
     "container",
     "memory_bytes",
     "cpus",
+    "tls_name",
 )
-"""Of segments, stages and endpoints, in a later release than the others; left out while empty, so that the digest of
-what does not use them stays what it was, and no process is replaced for an upgrade."""
+"""Of segments, stages, endpoints and serving, in a later release than the others; left out while empty, so that the
+digest of what does not use them stays what it was, and no process is replaced for an upgrade."""
 
 
 class SpecError(ValueError):
@@ -202,6 +207,8 @@ class ServingSpec:
     """What people call that one: its first stage and its node."""
     node: str = ""
     """The name of its node, for what goes wrong here and is told by the segment in front."""
+    tls_name: str = ""
+    """What callers reach it by, and the node's certificate is for; empty: it takes plain HTTP."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +259,8 @@ class SegmentSpec:
     def to_bytes(self) -> bytes:
         """Canonical JSON: sorted keys, no blanks, UTF-8. The digest is taken over these bytes."""
         document = dataclasses.asdict(self)
-        for part in (document, *document["stages"], *document["sources"], *document["sinks"]):
+        serving = [document["serving"]] if document["serving"] else []
+        for part in (document, *document["stages"], *document["sources"], *document["sinks"], *serving):
             for key in _LATER_KEYS:
                 if not part.get(key, True):
                     del part[key]

@@ -28,7 +28,7 @@ PYTEST = metadata.version("pytest")
         ("no-such-thing; python_version < '3'", ""),
         ("no-such-thing; python_version >= '3'", "which is not installed beside coord"),
         ("fogline[coordinator]", ""),
-        ("sqlalchemy[aiomysql]", "whose greenlet is not installed beside coord"),
+        ("sqlalchemy[aiomysql]", "whose aiomysql is not installed beside coord"),
     ],
 )
 def test_every_need_is_compared_with_what_is_installed(line: str, why: str) -> None:

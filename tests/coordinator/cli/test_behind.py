@@ -33,3 +33,12 @@ def test_copies_of_earlier_releases_say_nothing() -> None:
     assert behind(common.StageObserved(name="a")) == nothing
     assert together([nothing, nothing]) == nothing
     assert columns([nothing]) == columns([]) == {}
+
+
+def test_rates_and_requests_add_up_and_what_has_ended_has_no_rate() -> None:
+    copies = [a_copy(replica) for replica in "012"]
+    for copy in copies:
+        copy.observed.MergeFrom(common.StageObserved(rate=2.5, requests=7, errors=1))
+    copies[2].state = "finished"
+    (row,) = stage_rows(operator.DeploymentStatus(stages=copies))
+    assert (row["rate"], row["requests"], row["errors"]) == (5.0, 21, 3)

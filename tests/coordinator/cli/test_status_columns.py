@@ -1,4 +1,4 @@
-"""LAG and OLDEST of `coord status`: there when an agent tells them, and only then."""
+"""RATE of `coord status`; LAG and OLDEST: there when an agent tells them, and only then."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ async def _observed(service: Served, edge: Any, readings: list[common.ReadingObs
             assignment=copy.assignment,
             spec_digest=copy.spec_digest,
             state=common.COPY_STATE_READY,
-            stages=[common.StageObserved(name=copy.segment, readings=readings if copy.segment == "b" else [])],
+            stages=[common.StageObserved(name=copy.segment, readings=readings, rate=1234.5, requests=9, errors=2)]
+            if copy.segment == "b"
+            else [common.StageObserved(name=copy.segment, rate=0.25)],
         )
         for copy in service.deployments.get("p").target
     ]
@@ -44,6 +46,12 @@ def test_a_stage_that_is_behind_says_how_far(tmp_path: Path) -> None:
             assert lines[1].endswith("P50 P99 LAG OLDEST")
             assert [" ".join(line.split()[-3:]) for line in lines[2:5]] == ["ms - -", "42 61.2 s", "ms - -"]
             rows = (await coord(service, "status", "p", "-o", "json")).json["stages"]
+            assert [word for line in lines[2:5] for word in line.split() if word.endswith("/s")] == [
+                "0.2/s",
+                "1,234/s",
+                "0.2/s",
+            ]
+            assert [(row["rate"], row["requests"], row["errors"]) for row in rows][:2] == [(0.25, 0, 0), (1234.5, 9, 2)]
             found = {row["name"]: (row["lag"], row["oldest_s"], row["reads"]) for row in rows}
             reads = [
                 {"queue": "q1", "lag": 40, "oldest_s": 0.25},
@@ -72,6 +80,6 @@ def test_a_column_that_would_be_empty_is_left_out(
         async with served(tmp_path) as service, obedient(service.address, "edge") as edge:
             await brought_up(service)
             await _observed(service, edge, readings, 99)
-            assert (await coord(service, "status", "p")).lines[1].endswith(f"AGAIN {columns}")
+            assert (await coord(service, "status", "p")).lines[1].endswith(f"AGAIN RATE {columns}")
 
     run(test())

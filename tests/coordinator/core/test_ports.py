@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fogline.coordinator.core.fleet import Node
@@ -96,10 +97,43 @@ def test_who_listens_for_all_the_world_should_ask_for_a_token() -> None:
     outside, inside = a_node("n1", address="10.0.0.1"), a_node("n1", address="127.0.0.1")
     token = {"auth": "token", "token": {"secret": "callers"}}
     assert [each[:29] for each in said(planned(a_chain("n1"), outside), "warning")] == ["http://10.0.0.1:31000 listens"]
-    assert said(planned(wishing(a_chain("n1"), **token), outside), "warning") == []
+    assert said(planned(wishing(a_chain("n1"), **token), outside), "warning") == [
+        "http://10.0.0.1:31000 takes the token, and all records, in plain sight of the network"
+    ]
+    certified = a_node("n1", address="10.0.0.1", tls=True)
+    assert said(planned(wishing(a_chain("n1"), **token), certified), "warning") == []
+    assert [each[:30] for each in said(planned(a_chain("n1"), certified), "warning")] == [
+        "https://10.0.0.1:31000 listens"
+    ]
     assert said(planned(a_chain("n1"), inside), "warning") == []
     serving = planned(wishing(a_chain("n1"), **token), inside).servings["a"]
     assert (serving.host, serving.token_secret, serving.model) == ("127.0.0.1", "callers", "p")
+
+
+def test_where_a_node_has_a_certificate_it_is_reached_by_https() -> None:
+    addresses = {"n1": "10.0.0.1", "n2": "edge.plant", "n3": "fe80::3"}
+    nodes = [a_node(name, address=address, tls=name != "n1") for name, address in addresses.items()]
+    found = planned(a_chain("n1", "n2", "n3"), *nodes)
+    assert [each.address for each in found.links] == [
+        "http://10.0.0.1:31000",
+        "https://edge.plant:31000",
+        "https://[fe80::3]:31000",
+    ]
+    assert [(each.tls_name, each.forward) for each in found.servings.values()] == [
+        ("", "https://edge.plant:31000"),
+        ("edge.plant", "https://[fe80::3]:31000"),
+        ("fe80::3", ""),
+    ]
+    plain = planned(a_chain("n1", "n2"), *(replace(each, tls=False) for each in nodes[:2]))
+    assert [each.tls_name for each in plain.servings.values()] == ["", ""]
+
+
+def test_a_node_without_a_server_is_passed_over_where_stages_run_in_the_agents_environment() -> None:
+    fleet = [a_node("n1", address="127.0.0.1", lacks=("serving",))]
+    (why,) = planned(a_chain("n1"), *fleet).errors
+    assert why.message.endswith("n1, which has no HTTP server for API mode installed: fogline[serving]")
+    assert there(planned(a_chain("n1"), replace(fleet[0], environments="store", python="3.11.7")))["a"] == 31000
+    assert there(planned(a_chain("n1"), replace(fleet[0], lacks=())))["a"] == 31000
 
 
 def test_a_served_segment_needs_a_server() -> None:

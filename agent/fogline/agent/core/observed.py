@@ -29,6 +29,11 @@ class StageSeen:
     p50_s: float = 0.0
     p99_s: float = 0.0
     readings: tuple[ReadingSeen, ...] = ()
+    rate: float = 0.0
+    """Records that enter it per second."""
+    requests: int = 0
+    """In API mode those that its process answered, and `errors` those of them that got an error."""
+    errors: int = 0
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ class Container:
     secrets: tuple[str, ...] = ()
     """Names of the only ones it may see."""
     labels: dict[str, str] = field(default_factory=dict)
+    tls: bool = False
+    """It gets the node's certificate and its key."""
 
 
 @dataclass(frozen=True)

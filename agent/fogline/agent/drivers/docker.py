@@ -14,6 +14,7 @@ import os
 import shutil
 import signal
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from fogline.agent.drivers.pids import PidWatch
 from fogline.agent.drivers.process import SPAWN_S, locked
 from fogline.agent.host.facts import boot_id
 from fogline.agent.host.workspace import Workspace, read_json, write_durably
-from fogline.runtimes.spec import POSITIONS_VARIABLE, SECRETS_VARIABLE
+from fogline.runtimes.spec import POSITIONS_VARIABLE, SECRETS_VARIABLE, TLS_FILES, TLS_VARIABLE
 from fogline.wire.terms import ErrorKind, FoglineError
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ NOTE = "container.json"
 MEMORY = Path("/dev/shm")  # noqa: S108  # in there only in a folder of ours
 NOBODY = 65532
 """Whom stages run as where the agent is root."""
+_TLS = "node.tls"
+"""Among the secrets in memory, where no secret has such a name."""
 _SECRETS, _LETTERS, _POSITIONS = "/run/secrets", "/dead-letters", "/positions"
 _ENDED_S = 20.0
 """How long the engine may take to take note of an end."""
@@ -236,9 +239,9 @@ def hand_over(*paths: Path) -> None:
 def shared_terms(workspace: Path, container: Container) -> tuple[list[tuple[Path, str, str]], dict[str, str]]:
     """The mounts and variables that a run and a check share; its secrets are laid out in memory."""
     mounts = [(workspace, WORKSPACE, "rw")]
-    variables = {SECRETS_VARIABLE: _SECRETS, POSITIONS_VARIABLE: _POSITIONS}
-    if container.secrets:
-        mounts.append((_lay_out_secrets(workspace, container.secrets), _SECRETS, "ro"))
+    variables = {SECRETS_VARIABLE: _SECRETS, POSITIONS_VARIABLE: _POSITIONS, TLS_VARIABLE: f"{_SECRETS}/{_TLS}"}
+    if container.secrets or container.tls:
+        mounts.append((_lay_out_secrets(workspace, container), _SECRETS, "ro"))
     return mounts, variables
 
 
@@ -268,18 +271,23 @@ def _order(launch: Launch, container: Container) -> Order:
     )
 
 
-def _lay_out_secrets(workspace: Path, names: tuple[str, ...]) -> Path:
+def _lay_out_secrets(workspace: Path, container: Container) -> Path:
     """Copies of the secrets that this container may see, in memory. One that is absent is missed by the runtime."""
-    source = Path(os.environ.get(SECRETS_VARIABLE, ""))
     folder = _secrets_folder(workspace)
     _require_ours(folder.parent)
+    _copy(Path(os.environ.get(SECRETS_VARIABLE, "")), container.secrets, folder)
+    if container.tls:
+        _copy(Path(os.environ.get(TLS_VARIABLE, "")), TLS_FILES, folder / _TLS)
+    hand_over(folder)
+    return folder
+
+
+def _copy(source: Path, names: Sequence[str], folder: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     for name in names:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
             (folder / name).chmod((source / name).stat().st_mode)
-    hand_over(folder)
-    return folder
 
 
 def _secrets_folder(workspace: Path) -> Path:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from fogline.runtimes import plugins
-from fogline.runtimes.options import CONNECTORS, FRAMEWORKS
+from fogline.runtimes.options import CONNECTORS, FRAMEWORKS, SERVING, SERVING_REQUIREMENTS
+from fogline.runtimes.spec import TLS_FILES
 from fogline.wire.channel import split_address
 
 # Only top-level names: looking for `a.b` would import `a`.
@@ -48,6 +49,10 @@ class Facts:
     frameworks: tuple[str, ...] = ()
     connectors: tuple[str, ...] = ()
     drivers: tuple[str, ...] = field(default=("process",))
+    lacks: tuple[str, ...] = ()
+    """Extras of which not every library is here."""
+    tls: bool = False
+    """There is a certificate; whether it can be used is found out by the check of what uses it."""
 
 
 def gather(state_dir: Path, coordinator: str, address: str, drivers: tuple[str, ...] = ("process",)) -> Facts:
@@ -69,6 +74,8 @@ def gather(state_dir: Path, coordinator: str, address: str, drivers: tuple[str, 
         frameworks=_installed(FRAMEWORKS),
         connectors=_installed(CONNECTORS),
         drivers=drivers,
+        lacks=_lacks(),
+        tls=_certified(state_dir),
     )
 
 
@@ -118,3 +125,20 @@ def _installed(table: plugins.Table[Any]) -> tuple[str, ...]:
     """The names of which the library is here, and those that packages here bring."""
     own = tuple(name for name in table.own if any(map(importlib.util.find_spec, _LIBRARIES[name])))
     return own + tuple(name for name in plugins.offered(table.kind) if name not in table.own)
+
+
+def _certified(state_dir: Path) -> bool:
+    """One that cannot be reached counts: its check says why, and nothing is served without it unawares."""
+    try:
+        (state_dir / "tls" / TLS_FILES[0]).stat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _lacks() -> tuple[str, ...]:
+    """The libraries of API mode are called as their distributions are."""
+    needed = (line.partition(">=")[0] for line in SERVING_REQUIREMENTS)
+    return () if all(map(importlib.util.find_spec, needed)) else (SERVING,)

@@ -153,7 +153,10 @@ def status(
     are not well.
 
     Counters are as of now. IN = DONE + FILTERED + DEAD + DROPPED + FLIGHT; AGAIN counts redelivered records. P50
-    and P99 are from arrival in the segment to confirmation.
+    and P99 are from arrival in the segment to confirmation, RATE is records over the last 10 seconds.
+
+    In API mode REQUESTS and ERRORS are what the stage's process has answered since it began, P50 and P99 of an
+    answer; IN to FAILED count records.
 
     Example: coord status anomaly
     """

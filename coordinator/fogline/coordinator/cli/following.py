@@ -31,8 +31,17 @@ READING = {
     "redelivered": "AGAIN",
 }
 """Counter -> its column."""
-ANSWERING = {"in": "IN", "out": "OUT", "done": "DONE", "filtered": "FILTERED", "dropped": "FAILED"}
+ANSWERING = {
+    "requests": "REQUESTS",
+    "errors": "ERRORS",
+    "in": "IN",
+    "out": "OUT",
+    "filtered": "FILTERED",
+    "dropped": "FAILED",
+}
 """The same in API mode: what failed is dropped, since the caller has the error; nothing waits or comes again."""
+MOVING = {"ready", "draining"}
+"""What is in none of these has counted something, and does so no more."""
 FAILED = CATALOGUE[ErrorKind.FAILED].exit_code
 
 
@@ -109,7 +118,7 @@ def stage_rows(found: operator.DeploymentStatus) -> list[dict[str, Any]]:
         if len(copies) == 1 and not _is_one_of_many(copies[0]):
             rows += each
             continue
-        summed = {counter: sum(row[counter] for row in each) for counter in COUNTERS}
+        summed = {key: sum(row[key] for row in each) for key in (*COUNTERS, "rate", "requests", "errors")}
         slowest = {key: max(row[key] for row in each) for key in ("p50_s", "p99_s")}
         head = each[0] | {"name": name, "segment": copies[0].segment.partition("/")[0]}
         told = next((row for row in each if row["reason"] or row["progress"]), each[0])
@@ -149,6 +158,9 @@ def _row(stage: operator.StageStatus) -> dict[str, Any]:
         **{name: counted.get(name, 0) for name in COUNTERS},
         "p50_s": stage.observed.p50_s,
         "p99_s": stage.observed.p99_s,
+        "rate": stage.observed.rate if stage.state in MOVING else 0.0,
+        "requests": stage.observed.requests,
+        "errors": stage.observed.errors,
         **behind(stage.observed),
     }
 
@@ -164,18 +176,23 @@ def _unfolded(rows: Sequence[dict[str, Any]], *, every: bool) -> Iterator[dict[s
                 yield copy | {"shown": f"  {copy['segment']}"}
 
 
+def _rate(rate: float) -> str:
+    """Records per second."""
+    return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
+
+
 def show_status(found: operator.DeploymentStatus, *, copies: bool = False) -> None:
     """The status for people: one row a stage, then what is wrong with each segment and its last words."""
     print(f"pipeline {found.id}, revision {found.revision}: {found.state}{': ' + found.reason if found.reason else ''}")
     show_endpoint(endpoint_rows(found))
     shown_counters = ANSWERING if found.endpoints else READING
-    columns = ["STAGE", "NODE", "STATE", "PID", "RESTARTS", *shown_counters.values(), "P50", "P99"]
+    columns = ["STAGE", "NODE", "STATE", "PID", "RESTARTS", *shown_counters.values(), "RATE", "P50", "P99"]
     shown = list(_unfolded(stage_rows(found), every=copies))
     more = behind_columns(shown)
     rows = [
         [row["shown"], row["node"], row["state"], row["pid"] or "-", row["restarts"]]
         + [row[name] for name in shown_counters]
-        + [f"{row['p50_s'] * 1000:.1f} ms", f"{row['p99_s'] * 1000:.1f} ms"]
+        + [_rate(row["rate"]), f"{row['p50_s'] * 1000:.1f} ms", f"{row['p99_s'] * 1000:.1f} ms"]
         + [cells[number] for cells in more.values()]
         for number, row in enumerate(shown)
     ]

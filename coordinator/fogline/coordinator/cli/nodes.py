@@ -67,6 +67,7 @@ def node_json(node: operator.Node) -> dict[str, Any]:
         "frameworks": list(facts.frameworks),
         "connectors": list(facts.connectors),
         "address": facts.address,
+        "tls": facts.tls,
         "assignments": node.assignments,
         "release": node.release,
         "seen_s_ago": round(node.seen_s_ago, 1),

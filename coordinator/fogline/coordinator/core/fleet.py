@@ -59,6 +59,10 @@ class Node:
     first_port: int = FIRST_PORT
     last_port: int = LAST_PORT
     """Of those that are handed out."""
+    tls: bool = False
+    """It has a certificate, so that what it serves is reached by https."""
+    lacks: tuple[str, ...] = ()
+    """Extras whose libraries are not in the agent's own environment; an older agent names none."""
     state: NodeState = NodeState.CONNECTED
 
     @property

@@ -11,19 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fogline.coordinator.core.fleet import OWN, Node, NodeState
+from fogline.coordinator.core.fitness import unfit
+from fogline.coordinator.core.fleet import Node, NodeState
 from fogline.coordinator.core.graph import Link, components, data_links, direct_links
 from fogline.coordinator.core.ports import Ports
 from fogline.coordinator.padl.model import Document, Stage
 from fogline.coordinator.padl.problems import Problem
-from fogline.coordinator.padl.templates import labels_for
-from fogline.runtimes.options import PICKLES, completed
 
 EACH = "each"
 _ANY = 2**31
-
-ALWAYS_THERE = frozenset({"file", "mqtt"})
-"""Connectors that need no library: they are Fogline's own."""
 
 
 @dataclass(frozen=True)
@@ -281,51 +277,11 @@ def _why_not(
     connected: bool = True,
 ) -> str:
     """The first reason why `node` cannot run these stages together, or nothing."""
-    stages = [document.pipeline[name] for name in names]
     if connected and node.state is not NodeState.CONNECTED:
         return f"is {node.state}"
-    if why := _lacking_driver(document, stages, node):
+    if why := unfit(document, names, node, local=local):
         return why
-    for stage in stages:
-        if not local and (why := _unmet_constraint(stage, node)):
-            return why
-        if "pickle" in node.refuses and completed(stage.framework, stage.props).get("serializer") in PICKLES:
-            return "refuses pickle models: save it as ONNX"
-        if node.environments != OWN:
-            continue
-        if stage.framework != "code" and stage.framework not in node.frameworks:
-            return f"has no {stage.framework} runtime installed"
-        if lacking := _lacking_connectors(document, stage, node):
-            return f"has no {lacking[0]} connector installed"
-    wanted = sorted(label for name in names for label in labels_for(document, name) if label not in node.labels)
-    if wanted:
-        return f"has no label {wanted[0]}, which a template of the document asks for"
-    return _lacks_room(stages, node, given)
-
-
-def _lacking_driver(document: Document, stages: Sequence[Stage], node: Node) -> str:
-    contained = any(document.contains(stage) for stage in stages)
-    if contained and "docker" not in node.drivers:
-        return "has no container engine"
-    if contained and node.environments == OWN:
-        return "makes no environments, of which a container needs one: start its agent with --environments store"
-    if "process" not in node.drivers and not all(document.contains(stage) for stage in stages):
-        return "has no driver for native processes"
-    return ""
-
-
-def _lacking_connectors(document: Document, stage: Stage, node: Node) -> list[str]:
-    needed = (document.queues[name].connector for name in (*stage.inputs, *stage.outputs) if name in document.queues)
-    return [each for each in needed if each not in ALWAYS_THERE and each not in node.connectors]
-
-
-def _unmet_constraint(stage: Stage, node: Node) -> str:
-    facts = {"layer": node.layer, "os": node.os, "hostname": node.hostname, "architecture": node.architecture}
-    for key, wanted in stage.constraints.node.items():
-        actual = facts[key] if key in facts else node.labels.get(key)
-        if actual != wanted:
-            return f"has {key} {actual}, not {wanted}" if actual else f"has no label {key}={wanted}"
-    return ""
+    return _lacks_room([document.pipeline[name] for name in names], node, given)
 
 
 def _lacks_room(stages: Sequence[Stage], node: Node, given: Circumstances) -> str:

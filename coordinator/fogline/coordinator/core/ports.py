@@ -38,6 +38,7 @@ class Door:
 
     node: Node
     port: int
+    tls: bool = False
 
     @property
     def host(self) -> str:
@@ -52,12 +53,13 @@ class Door:
     @property
     def url(self) -> str:
         """Where others reach it."""
-        return url_of(self.address, self.port)
+        return url_of(self.address, self.port, tls=self.tls)
 
 
-def url_of(address: str, port: int) -> str:
-    """`http://10.0.0.7:31000`."""
-    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+def url_of(address: str, port: int, *, tls: bool = False) -> str:
+    """`http://10.0.0.7:31000`, with `tls` https."""
+    host = f"[{address}]" if ":" in address else address
+    return f"{'https' if tls else 'http'}://{host}:{port}"
 
 
 def machine_of(node: Node) -> str:
@@ -90,7 +92,7 @@ def doors(
             problems.append(_none_left(segment, node, there))
         else:
             there[port] = document.id
-            found[segment.name] = Door(node, port)
+            found[segment.name] = Door(node, port, node.tls)
     return found, problems
 
 
@@ -107,7 +109,14 @@ def serving_specs(document: Document, segments: Sequence[Segment], found: Mappin
             forward = there.url if there else ""
             secret = str(token.get("secret", ""))
             specs[segment.name] = ServingSpec(
-                door.host, door.port, document.id, secret, forward=forward, onward=name, node=segment.node
+                door.host,
+                door.port,
+                document.id,
+                secret,
+                forward=forward,
+                onward=name,
+                node=segment.node,
+                tls_name=door.address if door.tls else "",
             )
     return specs
 
@@ -121,14 +130,27 @@ def door_problems(
         here, there = (found.get(home[stage]) for stage in cut.link)
         if here and there and there.host and machine_of(here.node) != machine_of(there.node):
             yield _out_of_reach(cut.link, here.node, there.node)
+    if found:
+        yield from _for_all_the_world(document, segments, found)
+
+
+def _for_all_the_world(document: Document, segments: Sequence[Segment], found: Mapping[str, Door]) -> Iterator[Problem]:
+    """An endpoint that anybody may call, or that tells everybody what it is told."""
     first = first_stage(document)
-    if found and "auth" not in endpoint_props(document.pipeline[first]):
-        open_ = [each for each in segments if each.name in found and not found[each.name].host]
-        for segment in open_[:1]:
-            address = found[segment.name].url
-            message = f"{address} listens beyond this machine's loopback address, and anybody who reaches it may call"
+    place = pointer_to("pipeline", first, "props")
+    open_ = [found[each.name] for each in segments if each.name in found and not found[each.name].host]
+    if "auth" not in endpoint_props(document.pipeline[first]):
+        for door in open_[:1]:
+            message = f"{door.url} listens beyond this machine's loopback address, and anybody who reaches it may call"
             hint = f'add "auth": "token" and "token": {{"secret": NAME}} to the props of {first}'
-            yield warning(pointer_to("pipeline", first, "props"), message, hint)
+            yield warning(place, message, hint)
+        return
+    for door in [each for each in open_ if not each.tls][:1]:
+        message = f"{door.url} takes the token, and all records, in plain sight of the network"
+        hint = (
+            f"give node {door.node.name} a certificate (STATE_DIR/tls/certificate.pem, key.pem) and restart its agent"
+        )
+        yield warning(place, message, hint)
 
 
 def _kept(segment: Segment, ports: Ports) -> int | None:

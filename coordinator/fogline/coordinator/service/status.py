@@ -49,7 +49,7 @@ def _endpoints(deployments: Deployments, fleet: Fleet, deployment: Deployment) -
     for copy in sorted(deployment.target, key=lambda each: (each.depth, each.assignment)):
         spec = deployments.parsed(copy)
         if spec.serving is not None:
-            door = Door(nodes.get(copy.node, Node(copy.node)), spec.serving.port)
+            door = Door(nodes.get(copy.node, Node(copy.node)), spec.serving.port, bool(spec.serving.tls_name))
             alone = len(spec.stages) == 1 and not spec.serving.forward
             models = dict.fromkeys([spec.serving.model, *([spec.stages[0].name] if alone else [])])
             found.append(operator.Endpoint(segment=copy.segment, url=f"{door.url}/", models=models))

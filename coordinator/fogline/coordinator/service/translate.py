@@ -49,6 +49,8 @@ def node(facts: common.NodeFacts, state: NodeState) -> Node:
         address=facts.address,
         first_port=facts.first_port or FIRST_PORT,
         last_port=facts.last_port or LAST_PORT,
+        tls=facts.tls,
+        lacks=tuple(facts.lacks),
         state=state,
     )
 

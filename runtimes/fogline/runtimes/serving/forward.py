@@ -5,15 +5,17 @@
     POST /internal/records     [record, ...]          fogline-deadline-ms, traceparent, authorization
     200                        [{"results": [...]} or {"stage", "node", "reason", "refused"}, ...]
 
-Connections are kept and used again. One that cannot be made is tried again for a second: a caller is better told to
-come again than left waiting. One that had been kept and was closed since is replaced. A request whose connection breaks
-is not sent twice: stages may hold state.
+Over TLS where the next node has a certificate, which must be of an authority that this node trusts, and for the
+address that it is reached by. Connections are kept and used again. One that cannot be made is tried again for a second:
+a caller is better told to come again than left waiting. One that had been kept and was closed since is replaced. A
+request whose connection breaks is not sent twice: stages may hold state.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
@@ -22,6 +24,7 @@ import orjson
 
 from fogline.runtimes.connectors.backoff import Delays
 from fogline.runtimes.errors import Failure
+from fogline.runtimes.serving.certificate import trusting
 from fogline.runtimes.serving.chain import Answer
 from fogline.runtimes.serving.refusals import Refusal, bad_request
 
@@ -47,8 +50,10 @@ class Next:
     """The segment that goes on. Belongs to the loop's thread."""
 
     def __init__(self, url: str, token: str, name: str = "") -> None:
-        """`name`: what people call it, such as `segment double on cloud_1`."""
+        """`name`: what people call it, such as `segment double on cloud_1`. Raises SpecError where it is reached by TLS
+        and this node's authority cannot be read."""
         parts = urlsplit(url)
+        self._tls = trusting() if parts.scheme == "https" else None
         self._host, self._port = parts.hostname or "", parts.port or 80
         self.address = f"{self._host}:{self._port}"
         self.name = f"{name or 'the next segment'} at {self.address}"
@@ -104,7 +109,10 @@ class Next:
         delays, until = Delays(), time.monotonic() + PATIENCE_S
         while True:
             try:
-                connection = await asyncio.open_connection(self._host, self._port, limit=LIMIT_BYTES)
+                connection = await asyncio.open_connection(self._host, self._port, limit=LIMIT_BYTES, ssl=self._tls)
+            except ssl.SSLCertVerificationError as error:
+                reason = f"this node does not trust its certificate: {error.verify_message}"
+                raise Refusal(502, f"{self.name} cannot be asked: {reason}") from None
             except OSError as error:
                 if (left_s := until - time.monotonic()) <= 0:
                     reason = error.strerror or type(error).__name__

@@ -10,6 +10,11 @@ BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
+INFERENCES = frozenset({"predict", "infer", "forward"})
+"""The routes that ask the stages for something."""
+REFUSED = 400
+
+
 class Requests:
     """Counted by the loop's thread, by the names of routes, never by what callers wrote."""
 
@@ -26,6 +31,13 @@ class Requests:
             buckets = self._buckets[route] = [0] * (len(BUCKETS_S) + 1)
         buckets[bisect.bisect_left(BUCKETS_S, seconds)] += 1
         self._seconds[route] += seconds  # type: ignore[assignment]
+
+    def asked(self) -> dict[str, int]:
+        """For `status`: the requests to the stages that were answered, and those of them that got an error. Safe from
+        any thread."""
+        answered = [(status, count) for (route, status), count in self._answered.copy().items() if route in INFERENCES]
+        errors = sum(count for status, count in answered if status >= REFUSED)
+        return {"requests": sum(count for _, count in answered), "errors": errors}
 
     def lines(self) -> list[str]:
         """Of both families."""

@@ -124,7 +124,8 @@ class Protocol(HttpToolsProtocol):
         if self._lingering or not sending or self.transport.is_closing():
             return False
         self._lingering, self.begun_at = True, None
-        self.transport.write_eof()
+        if self.transport.can_write_eof():  # TLS cannot
+            self.transport.write_eof()
         self.flow.resume_reading()
         self.loop.call_later(LINGER_S, self.transport.close)
         return True

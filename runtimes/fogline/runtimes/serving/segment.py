@@ -109,6 +109,7 @@ class ServedSegment:
             self._application.model.revision = revision
 
     def status(self) -> dict[str, Any]:
+        asked = self._application.requests.asked() if self._application is not None else {}
         stalled_s, stalled_stage = longest_stall((each.progress, each.stage.name) for each in self._frameworks)
         return {
             "state": SegmentState.DRAINING if self._drain_s is not None else self._state,
@@ -117,7 +118,7 @@ class ServedSegment:
             "last_progress_s": stalled_s,
             "stalled_s": stalled_s,
             "stalled_stage": stalled_stage,
-            "stages": self._counters.rows(),
+            "stages": [row | asked for row in self._counters.rows()],
             "connections": [],
         }
 
@@ -130,8 +131,10 @@ class ServedSegment:
         return self._drain_s is None
 
     def _serve(self, application: Application) -> None:
+        from fogline.runtimes.serving.certificate import Certificate
         from fogline.runtimes.serving.server import Server, listener
 
+        certificate = Certificate(self._serving.tls_name) if self._serving.tls_name else None
         delays = Delays()
         while self._drain_s is None:
             try:
@@ -144,7 +147,7 @@ class ServedSegment:
                     self._wanted.wait_for(lambda: self._drain_s is not None, delays.next_s())
                 continue
             self._reason = ""
-            server = Server(application, sock, self._serving.timeout_s)
+            server = Server(application, sock, self._serving.timeout_s, certificate)
             server.listening = lambda: self._enter(SegmentState.READY)
             self._server = server
             if self._drain_s is not None:

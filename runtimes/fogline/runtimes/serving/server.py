@@ -9,6 +9,7 @@ import math
 import resource
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -16,10 +17,12 @@ import uvloop
 from fogline.runtimes.errors import NotConnected
 from fogline.runtimes.logs import log
 from fogline.runtimes.serving.app import Application
+from fogline.runtimes.serving.certificate import Certificate
 from fogline.runtimes.serving.protocol import Protocol
 
 BACKLOG = 2048
 LOOK_S = 1.0
+PART_S = 1.0
 SETTLE_S = 0.1
 """Between the wish to end and the end of listening: what had arrived while a batch was computed is read first."""
 
@@ -27,7 +30,10 @@ SETTLE_S = 0.1
 class Server(uvicorn.Server):
     """Runs in the calling thread until `end` is called, from any thread."""
 
-    def __init__(self, application: Application, sock: socket.socket, timeout_s: float) -> None:
+    def __init__(
+        self, application: Application, sock: socket.socket, timeout_s: float, certificate: Certificate | None = None
+    ) -> None:
+        """`certificate` None: plain HTTP."""
         logger = logging.getLogger("uvicorn.error")
         logger.handlers, logger.propagate = log.handlers, False
         config = uvicorn.Config(
@@ -48,6 +54,7 @@ class Server(uvicorn.Server):
         """Called once connections are accepted."""
         self._sock = sock
         self._timeout_s = timeout_s
+        self._certificate = certificate
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end_s: float | None = None
         self.cut = 0
@@ -73,14 +80,27 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._certificate is not None:
+            self.config.ssl = self._certificate.context
         await super().startup(sockets)
         self.listening()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await asyncio.sleep(SETTLE_S)
+        parting = asyncio.get_running_loop().create_task(self._part())
         await super().shutdown(sockets)
+        parting.cancel()
         owing = sum(isinstance(each, Protocol) and each.owes for each in self.server_state.connections)
         self.cut = len(self.server_state.tasks) + owing
+
+    async def _part(self) -> None:
+        """TLS waits for a caller to answer the farewell, and one that is idle does not: it would hold up the end."""
+        while True:
+            await asyncio.sleep(PART_S)
+            for connection in list(self.server_state.connections):
+                transport: Any = connection.transport
+                if transport.is_closing() and not transport.get_write_buffer_size():
+                    transport.abort()
 
     async def _work(self) -> None:
         looking = asyncio.get_running_loop().create_task(self._look())
@@ -88,10 +108,12 @@ class Server(uvicorn.Server):
         looking.cancel()
 
     async def _look(self) -> None:
-        """Close what has been half a request for too long."""
+        """Close what has been half a request for too long; take over a renewed certificate."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(LOOK_S, self._timeout_s / 4))
+            if self._certificate is not None:
+                self._certificate.renew()
             late = loop.time() - self._timeout_s
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Protocol) and connection.begun_at is not None and connection.begun_at < late:
