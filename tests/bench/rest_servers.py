@@ -21,7 +21,7 @@ from support.mosquitto import free_port
 from support.segments import RunningSegment, wait_until
 
 PROGRAMS = Path(__file__).parent / "rest_peers"
-UP_S = 60.0
+UP_S = 120.0
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,10 @@ def test_an_endpoint_in_a_container_has_token_and_certificate(tmp_path: Path) ->
         assert ask(f"https://{HOST}:{first}", 1, token="s3cret", ca=tls / "ca.pem") == (200, 2)
         assert running.coord("predict", "boxed-api", "-d", "2").stdout == "3\n"
         running.coord("delete", "boxed-api")
+        mine = ("--filter", "label=fogline.assignment=boxed-api/add/0/a")
+        wait_for("nothing of it is left", lambda: not containers(*mine))
+        state = ["--state-dir", str(running.folder / NODE)]
+        subprocess.run([BIN / "fogline-agent", "prune", *state], check=True, capture_output=True)
     finally:
         running.close()
 
