@@ -15,11 +15,11 @@ import pytest
 from support.agent_builders import lives
 from support.boxed import document, ready
 from support.cluster import BIN, Cluster, wait_for, write_json
-from support.containers import needs_engine
+from support.containers import IN_CONTAINERS
 from support.mosquitto import Mosquitto
 from support.mqtt_peer import Peer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.containers, needs_engine, pytest.mark.timeout(180)]
+pytestmark = [*IN_CONTAINERS, pytest.mark.timeout(180)]
 NODE = "edge_node"
 
 

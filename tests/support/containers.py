@@ -1,9 +1,13 @@
-"""A container engine, where there is one, and images made by hand for the tests of the driver."""
+"""The container engine of a test run, and images made by hand for the tests of the driver."""
 
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,10 +18,11 @@ from fogline.agent.drivers import inside, shim
 from fogline.agent.drivers.base import Container, Launch
 from fogline.agent.drivers.docker import DockerDriver, DockerHandle
 from fogline.agent.drivers.docker_engine import Engine
+from support import own_engine
+from support.own_engine import BASE, BASE_TAR, OwnEngine, import_base
 
-BASE = "fogline/python:3.11"
-BASE_TAR = Path(__file__).parents[2] / "build" / "python-3.11.tar"
-"""Made by `tests/support/base_image.sh`, once."""
+IN_CONTAINERS = [pytest.mark.e2e, pytest.mark.containers, pytest.mark.usefixtures("engine")]
+"""What a test is marked with that needs an engine: this machine's, or that of the run."""
 
 _BY_HAND = f"""\
 FROM {BASE}
@@ -26,14 +31,25 @@ ENTRYPOINT ["python3", "-I", "-S", "/fogline/inside.py"]
 """
 
 
-@cache
-def base_is_there() -> bool:
-    """Whether an engine answers and has the base image."""
+def missing() -> str:
+    """What there is not; empty: tests with containers can run."""
     engine = Engine()
-    return engine.answers() and bool(engine.image(BASE))
+    if not engine.answers():
+        return own_engine.missing()
+    return "" if engine.image(BASE) or BASE_TAR.exists() else str(BASE_TAR)
 
 
-needs_engine = pytest.mark.skipif("not __import__('support.containers').containers.base_is_there()", reason="no engine")
+@contextmanager
+def an_engine(folder: Path) -> Iterator[str]:
+    """The address of an engine with the base image: this machine's where there is one, else one in `folder`."""
+    there = Engine()
+    if not there.answers():
+        with OwnEngine(folder, live_restore=False) as own:
+            yield own.host
+        return
+    if not there.image(BASE):
+        subprocess.run(import_base(), check=True, stdout=subprocess.DEVNULL)
+    yield os.environ.get("DOCKER_HOST", "")
 
 
 def a_launch(path: Path) -> Launch:

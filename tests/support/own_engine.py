@@ -1,4 +1,4 @@
-"""A container engine of the test's own, which may be stopped and started."""
+"""A container engine of the tests' own, which may be stopped and started."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ import subprocess
 import time
 from pathlib import Path
 
-from support.containers import BASE, BASE_TAR
+BASE = "fogline/python:3.11"
+BASE_TAR = Path(__file__).parents[2] / "build" / "python-3.11.tar"
+"""Made by `tests/support/base_image.sh`, once."""
 
 
 def missing() -> str:
     """What it cannot run without; empty when all is there."""
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         return "root and dockerd"
-    return "" if BASE_TAR.exists() else f"{BASE_TAR.name}, which tests/support/base_image.sh makes"
+    return "" if BASE_TAR.exists() else str(BASE_TAR)
+
+
+def import_base(*where: str) -> list[str]:
+    """The command that brings the base image into an engine."""
+    return ["docker", *where, "import", "--change", "ENV LANG=C.UTF-8", str(BASE_TAR), BASE]
 
 
 class OwnEngine:
@@ -31,10 +38,7 @@ class OwnEngine:
 
     def __enter__(self) -> OwnEngine:
         self.start()
-        changes = ["--change", "ENV LANG=C.UTF-8"]
-        subprocess.run(
-            ["docker", "-H", self.host, "import", *changes, str(BASE_TAR), BASE], check=True, stdout=subprocess.DEVNULL
-        )
+        subprocess.run(import_base("-H", self.host), check=True, stdout=subprocess.DEVNULL)
         return self
 
     def __exit__(self, *_: object) -> None:
