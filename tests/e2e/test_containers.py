@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from support.agent_builders import lives
-from support.boxed import document, ready
+from support.boxed import boxes, document, ready
 from support.cluster import BIN, Cluster, wait_for, write_json
 from support.containers import IN_CONTAINERS
 from support.mosquitto import Mosquitto
@@ -33,28 +33,18 @@ def node(tmp_path: Path) -> Iterator[Cluster]:
         running.close()
 
 
-def containers(*more: str) -> list[dict[str, Any]]:
-    ids = subprocess.run(
-        ["docker", "ps", "-aq", "--filter", "label=fogline.assignment", *more], capture_output=True, text=True
-    ).stdout.split()
-    if not ids:
-        return []
-    found: list[dict[str, Any]] = json.loads(subprocess.check_output(["docker", "inspect", *ids]))
-    return found
-
-
-def images(kind: str) -> set[str]:
-    listing = ["docker", "images", "--format", "{{.Tag}}", f"fogline/{kind}"]
+def images(kind: str, node: Cluster) -> set[str]:
+    ours = f"label=fogline.state-dir={node.folder / NODE}"
+    listing = ["docker", "images", "--format", "{{.Tag}}", "--filter", ours, f"fogline/{kind}"]
     return set(subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split())
 
 
 def test_models_in_containers(tmp_path: Path, node: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     with Mosquitto(tmp_path / "broker") as broker:
-        before = images("segment")
         path = document(tmp_path, broker.port, resources={"memory": "512MB", "cpus": 0.5})
         node.coord("submit", str(path))
         wait_for("it is ready", lambda: ready(node))
-        (box,) = containers()
+        (box,) = boxes(node)
         is_confined(box)
         assert box["HostConfig"]["Memory"] == box["HostConfig"]["MemorySwap"] == 512_000_000
         assert box["HostConfig"]["NanoCpus"] == 500_000_000
@@ -69,12 +59,11 @@ def test_models_in_containers(tmp_path: Path, node: Cluster, capsys: pytest.Capt
             print(f"\n  a second segment with the same lock was built in {second_s} s")
         node.coord("delete", "boxed")
         node.coord("delete", "second")
-        wait_for("nothing of them is left", lambda: not containers() and images("segment") <= before)
-        kept = images("environment")
-        assert kept, "it may be needed again"
+        wait_for("nothing of them is left", lambda: not boxes(node) and not images("segment", node))
+        assert images("environment", node), "it may be needed again"
         state = ["--state-dir", str(node.folder / NODE)]
         subprocess.run([BIN / "fogline-agent", "prune", *state], check=True, capture_output=True)
-        assert images("environment") < kept
+        assert not images("environment", node)
 
 
 def shares_its_layers(node: Cluster, path: Path, box: dict[str, Any]) -> float:
@@ -82,7 +71,7 @@ def shares_its_layers(node: Cluster, path: Path, box: dict[str, Any]) -> float:
     other = json.loads(path.read_text()) | {"id": "second"}
     other["pipeline"] = {"other": other["pipeline"]["judge"]}
     node.coord("submit", str(write_json(path.with_name("q.json"), other)))
-    (second,) = (each for each in containers() if each["Id"] != box["Id"])
+    (second,) = (each for each in boxes(node) if each["Id"] != box["Id"])
     layers = [
         json.loads(subprocess.check_output(["docker", "inspect", each["Image"]]))[0]["RootFS"]["Layers"]
         for each in (box, second)
@@ -122,7 +111,7 @@ def outlives_ten_agents(node: Cluster, box: dict[str, Any], port: int) -> None:
         wait_for("all are answered", lambda: len(peer.payloads) >= 10)
         assert {json.loads(each)["y"] for each in peer.payloads} == {float(number + 1) for number in range(10)}
     wait_for("the last agent has it", lambda: NODE in node.connected() and ready(node))
-    (same,) = containers()
+    (same,) = boxes(node)
     assert (same["Id"], same["State"]["Pid"]) == (box["Id"], box["State"]["Pid"])
     assert node.stage("boxed", "judge")["restarts"] == 0
     assert lives(box["State"]["Pid"])

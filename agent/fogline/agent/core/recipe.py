@@ -103,8 +103,11 @@ def belongs(file: PurePath, spec: SegmentSpec) -> bool:
 
 
 def secrets(spec: SegmentSpec) -> tuple[str, ...]:
-    """The names of the secrets that the segment's ends are opened with."""
-    return tuple(sorted({name for end in (*spec.sources, *spec.sinks) for name in _named(end.options)}))
+    """The names of the secrets that the segment's ends are opened with, and of the token that its callers bring."""
+    names = {name for end in (*spec.sources, *spec.sinks) for name in _named(end.options)}
+    if spec.serving and spec.serving.token_secret:
+        names.add(spec.serving.token_secret)
+    return tuple(sorted(names))
 
 
 def _named(value: object) -> Iterable[str]:
