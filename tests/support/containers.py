@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from fogline.agent.drivers import inside, shim
 from fogline.agent.drivers.base import Container, Launch
 from fogline.agent.drivers.docker import DockerDriver, DockerHandle
 from fogline.agent.drivers.docker_engine import Engine
+from fogline.runtimes.container import inside, shim
 
 BASE = "fogline/python:3.11"
 BASE_TAR = Path(__file__).parents[2] / "build" / "python-3.11.tar"
