@@ -11,10 +11,10 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from fogline.agent.core import recipe
 from fogline.agent.core.locks import Lock, Wheel
 from fogline.agent.host import runtime
 from fogline.agent.host.context import Context, key, of_environment, of_segment, pack
+from fogline.runtimes.container import recipe
 from fogline.runtimes.spec import EndpointSpec, SegmentSpec, StageSpec
 
 HADOLINT = Path(sys.executable).with_name("hadolint")

@@ -1,4 +1,4 @@
-"""Pipelines in API mode whose segments run in containers: called at their node's address, token, hops, drain and all."""
+"""Pipelines in API mode whose segments run in containers: called at their node's address, token, hops and drain."""
 
 from __future__ import annotations
 

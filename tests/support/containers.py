@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from fogline.agent.drivers import inside, shim
 from fogline.agent.drivers.base import Container, Launch
 from fogline.agent.drivers.docker import DockerDriver, DockerHandle
 from fogline.agent.drivers.docker_engine import Engine
+from fogline.runtimes.container import inside, shim
 from support import own_engine
 from support.own_engine import BASE, BASE_TAR, OwnEngine, import_base
 

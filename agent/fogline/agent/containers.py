@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from fogline.agent.core import recipe
 from fogline.agent.drivers.base import Container
 from fogline.agent.drivers.docker import DockerDriver, hand_over, name_of, shared_terms, user
 from fogline.agent.drivers.docker_engine import STATE_DIR, Engine, Order
@@ -20,6 +19,7 @@ from fogline.agent.host.artifacts import Progress
 from fogline.agent.host.context import Context, key, of_environment, of_segment, pack
 from fogline.agent.host.environments import Environments
 from fogline.agent.host.workspace import Workspace, existing, write_durably
+from fogline.runtimes.container import recipe
 from fogline.runtimes.spec import SegmentSpec
 from fogline.wire.terms import ErrorKind, FoglineError
 

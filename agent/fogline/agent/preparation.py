@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fogline.agent.core.desired import Assignment
-from fogline.agent.core.recipe import ARTIFACTS, RUNTIME
 from fogline.agent.core.refusals import refusal
 from fogline.agent.drivers.base import Container
 from fogline.agent.drivers.either import NO_ENGINE
 from fogline.agent.drivers.pids import end_group, is_the_one
-from fogline.agent.drivers.shim import start_ticks
 from fogline.agent.host.artifacts import ArtifactCache, Progress, needed_by
 from fogline.agent.host.child import child
 from fogline.agent.host.environments import Environments
 from fogline.agent.host.facts import boot_id
 from fogline.agent.host.workspace import Workspace, last_words, read_json, write_durably
+from fogline.runtimes.container.recipe import ARTIFACTS, RUNTIME
+from fogline.runtimes.container.shim import start_ticks
 from fogline.runtimes.spec import SegmentSpec, SpecError, digest, parse
 from fogline.wire.terms import ErrorKind, FoglineError
 

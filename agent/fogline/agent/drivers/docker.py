@@ -17,13 +17,13 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from fogline.agent.drivers import inside, shim
 from fogline.agent.drivers.base import Container, Exit, Launch
 from fogline.agent.drivers.docker_engine import STATE_DIR, Engine, Found, Order
 from fogline.agent.drivers.pids import PidWatch
 from fogline.agent.drivers.process import SPAWN_S, locked
 from fogline.agent.host.facts import boot_id
 from fogline.agent.host.workspace import Workspace, read_json, write_durably
+from fogline.runtimes.container import inside, shim
 from fogline.runtimes.spec import POSITIONS_VARIABLE, SECRETS_VARIABLE
 from fogline.wire.terms import ErrorKind, FoglineError
 

@@ -19,7 +19,7 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
-from fogline.agent.core import recipe
+from fogline.runtimes.container import recipe
 from fogline.wire.terms import ErrorKind, FoglineError
 
 STATE_DIR = "fogline.state-dir"

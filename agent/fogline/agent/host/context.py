@@ -18,9 +18,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-from fogline.agent.core import recipe
 from fogline.agent.core.locks import Lock
-from fogline.agent.drivers import shim
+from fogline.runtimes.container import recipe, shim
 from fogline.runtimes.spec import SegmentSpec
 
 Context = Mapping[str, bytes | Path]

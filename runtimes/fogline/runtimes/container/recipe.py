@@ -93,6 +93,8 @@ def belongs(file: PurePath, spec: SegmentSpec) -> bool:
     if len(file.parts) < 2:
         return True
     room, name = file.parts[0], file.stem
+    if room == "container":  # what an image needs of this room lies beside the runtime
+        return False
     used = {end.connector for end in (*spec.sources, *spec.sinks)}
     if room == "connectors":
         return not any(_is_of(name, each) for each in _CONNECTORS if each not in used)
