@@ -140,7 +140,9 @@ def prune(state_dir: Path, *, dry_run: bool) -> list[Removal]:
             intents = [each.intent() for each in existing(state_dir)]
             wishes += [each.wish for each in intents if each]
             environments = Environments(state_dir, ArtifactCache(state_dir / "artifacts", Link("").fetch))
-            return asyncio.run(Pruning(state_dir, environments, lambda: wishes).prune(dry_run=dry_run))
+            containers = _containers(state_dir, environments, state_dir / "artifacts")
+            clear = containers.clear if containers else None
+            return asyncio.run(Pruning(state_dir, environments, lambda: wishes, clear).prune(dry_run=dry_run))
     except FoglineError as error:
         if error.kind is not ErrorKind.CONFLICT:
             raise

@@ -42,10 +42,11 @@ def run_here(files: Sequence[Path], settings: Sequence[str] | None = None, *, up
         say("every machine of this document is this one")
     document = ready.document
     needs = segment_needs(document, list(document.pipeline), ready.resolved.requirements, {})
+    contained = any(map(document.contains, document.pipeline.values()))
     try:
         with local_cluster() as cluster:
             _start_brokers(cluster, ready.document)
-            cluster.start_agent(NODE, "edge", STORE if apart_from_coord(needs) else OWN)
+            cluster.start_agent(NODE, "edge", STORE if contained or apart_from_coord(needs) else OWN)
             cluster.wait_for_nodes(1)
             return _until_finished(cluster, ready, upgrade=upgrade)
     except Interrupted:
