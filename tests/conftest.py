@@ -36,8 +36,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     It is this machine's where there is one, with other people's containers.
     """
-    folder = tmp_path_factory.mktemp("engine") / "e"
-    with containers.an_engine(folder) as host, pytest.MonkeyPatch.context() as patch:
+    with containers.an_engine(tmp_path_factory.getbasetemp() / "engine") as host, pytest.MonkeyPatch.context() as patch:
         if host:
             patch.setenv("DOCKER_HOST", host)
         yield host

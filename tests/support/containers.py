@@ -16,7 +16,7 @@ import pytest
 
 from fogline.agent.drivers.base import Container, Launch
 from fogline.agent.drivers.docker import DockerDriver, DockerHandle
-from fogline.agent.drivers.docker_engine import Engine
+from fogline.agent.drivers.docker_engine import STATE_DIR, Engine
 from fogline.runtimes.container import inside, shim
 from support import own_engine
 from support.own_engine import BASE, BASE_TAR, OwnEngine, import_base
@@ -41,7 +41,10 @@ def missing() -> str:
 
 @contextmanager
 def an_engine(folder: Path) -> Iterator[str]:
-    """The address of an engine with the base image: this machine's where there is one, else one in `folder`."""
+    """The address of an engine with the base image: this machine's where there is one, else one in `folder`.
+
+    This machine's is left without the images that were made for agents in the parent of `folder`.
+    """
     there = Engine()
     if not there.answers():
         with OwnEngine(folder, live_restore=False) as own:
@@ -50,6 +53,16 @@ def an_engine(folder: Path) -> Iterator[str]:
     if not there.image(BASE):
         subprocess.run(import_base(), check=True, stdout=subprocess.DEVNULL)
     yield os.environ.get("DOCKER_HOST", "")
+    remove_images(folder.parent)
+
+
+def remove_images(run: Path) -> None:
+    """Those of agents that kept their state below `run`."""
+    listing = ["docker", "images", "--filter", f"label={STATE_DIR}", "--format", "{{.ID}}"]
+    for image in dict.fromkeys(subprocess.check_output(listing, text=True).split()):
+        label = ["docker", "inspect", "--format", f'{{{{index .Config.Labels "{STATE_DIR}"}}}}', image]
+        if subprocess.run(label, capture_output=True, text=True, check=False).stdout.startswith(f"{run}/"):
+            subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=False)
 
 
 def a_launch(path: Path) -> Launch:
