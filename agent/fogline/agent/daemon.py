@@ -65,7 +65,7 @@ async def run(config: Config, runtime: tuple[str, ...] = RUNTIME) -> None:
         link = Link(config.coordinator)
         cache = ArtifactCache(config.state_dir / "artifacts", link.fetch, config.artifact_cap_bytes)
         environments = Environments(config.state_dir, cache, runtime, config.environments)
-        containers = await asyncio.to_thread(_containers, config.state_dir, environments, cache.folder)
+        containers = await asyncio.to_thread(_containers, config.state_dir, environments, cache)
         preparation = Preparation(cache, environments, config.refuses, containers)
         driver = EitherDriver(ProcessDriver(), containers.driver if containers else None)
         supervisor = Supervisor(config.state_dir, store, driver, preparation)
@@ -83,7 +83,7 @@ async def run(config: Config, runtime: tuple[str, ...] = RUNTIME) -> None:
     log.info("ended")
 
 
-def _containers(state_dir: Path, environments: Environments, artifacts: Path) -> Containers | None:
+def _containers(state_dir: Path, environments: Environments, artifacts: ArtifactCache) -> Containers | None:
     """None where there is no engine, or not the library that talks to it; then that is not loaded either."""
     socket = Path("/var/run/docker.sock")
     wanted = any(read_json(each.spec).get("container") for each in existing(state_dir))

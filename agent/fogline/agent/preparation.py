@@ -61,11 +61,11 @@ class Preparation:
         spec = self.allowed(wish)
         await self.end_former_check(workspace)
         workspace.create(wish)
-        for needed in needed_by(spec):
-            await self._artifacts.ensure(needed, progress)
         if spec.container:
             await self._engine().ensure(spec, workspace, progress)
         else:
+            for needed in needed_by(spec):
+                await self._artifacts.ensure(needed, progress)
             await self._environments.ensure(spec, progress)
         progress("waiting for its turn to be checked")
         async with self._turns:

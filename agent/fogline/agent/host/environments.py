@@ -52,13 +52,13 @@ class Environments:
     ) -> None:
         """`source`: where packages come from, as in `--environments`."""
         self.own = own
+        self.artifacts = artifacts
         self.folder = state_dir / "environments"
         self.installing = asyncio.Lock()
         """Held while uv writes into its cache; one installation at a time is what a small node can bear."""
         self.make_room: Callable[[], Awaitable[None]] = _no_room
         """Called when the disk is too short for another one; whoever knows what is needed sets it."""
         self._state_dir = state_dir
-        self._artifacts = artifacts
         self._source = source
         self._cache = state_dir / "uv-cache"
         self._wheels = state_dir / "wheels"
@@ -111,14 +111,14 @@ class Environments:
         if not spec.lock or self.whole(spec.lock):
             return set()
         try:
-            lock = locks.parse((self._artifacts.folder / spec.lock).read_bytes())
+            lock = locks.parse((self.artifacts.folder / spec.lock).read_bytes())
         except (OSError, FoglineError):  # not here yet, so its wheels are not asked for either
             return {spec.lock}
         return {spec.lock, *(wheel.sha256 for wheel in lock.wheels)}
 
     async def fetch(self, digest: str, progress: Progress) -> Lock:
         """The lock and, from a store, its wheels, once they are among the artifacts. Raises FoglineError."""
-        fetched = await self._artifacts.ensure(Needed(digest, label="the list of its packages"), progress)
+        fetched = await self.artifacts.ensure(Needed(digest, label="the list of its packages"), progress)
         lock = await asyncio.to_thread(_read, fetched)
         reason = locks.unfit(lock.target, node_target())
         if reason:
@@ -126,7 +126,7 @@ class Environments:
         if self._source == _STORE:
             for number, wheel in enumerate(lock.wheels, start=1):
                 label = f"{number} of {len(lock.wheels)} wheels, {wheel.name}"
-                await self._artifacts.ensure(Needed(wheel.sha256, label=label), progress)
+                await self.artifacts.ensure(Needed(wheel.sha256, label=label), progress)
         return lock
 
     async def _make(self, digest: str, progress: Progress) -> None:
@@ -177,7 +177,7 @@ class Environments:
         for wheel in lock.wheels:
             folder = self._wheels / wheel.sha256
             folder.mkdir(parents=True, exist_ok=True)
-            _replace_link(self._artifacts.folder / wheel.sha256, folder / wheel.file)
+            _replace_link(self.artifacts.folder / wheel.sha256, folder / wheel.file)
             folders.append(folder)
         return folders
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fogline.coordinator.cli.client import CALL_S, connect
-from fogline.coordinator.cli.deployments import submit_ready
+from fogline.coordinator.cli.deployments import Submitting, submit_ready
 from fogline.coordinator.cli.documents import Ready, apart_from_coord, read
 from fogline.coordinator.cli.following import FAILED, show_status
 from fogline.coordinator.cli.output import Output, say
@@ -56,7 +56,7 @@ def run_here(files: Sequence[Path], settings: Sequence[str] | None = None, *, up
 def _until_finished(cluster: LocalCluster, ready: Ready, *, upgrade: bool) -> int:
     id_ = ready.document.id
     with connect(cluster.address) as stub:
-        code = submit_ready(stub, ready, upgrade=upgrade, again=True, output_=Output.TABLE)
+        code = submit_ready(stub, ready, Submitting(upgrade=upgrade, again=True), output_=Output.TABLE)
         if code:
             return code
         request = operator.StatusRequest(id=id_)

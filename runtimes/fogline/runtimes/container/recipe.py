@@ -1,7 +1,7 @@
-"""The recipes of a segment's image and of its environment's, and what of the runtime belongs into it. Pure.
+"""The recipe of a segment's image, and what of the runtime belongs into it. Pure.
 
-Three layers: the base; the environment, the same for all segments with the same lock; the segment's own files. No
-shell runs, nothing is fetched, and the wheels stay behind in a stage of their own.
+Three stages: `wheels`, which stays behind; `environment`, the same for all segments with the same lock; and the
+segment's own files on top. No shell runs, and nothing is fetched.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ PYTHON = "/opt/fogline/bin/python"
 RUNTIME = (PYTHON, "-I", "-m", "fogline.runtimes")
 ARTIFACTS = "/fogline/artifacts"
 WORKSPACE = "/workspace"
+LETTERS = "/dead-letters"
 ENVIRONMENT = "fogline.environment"
-"""Label of the images that hold an environment: its lock."""
-OWN_FILES = ("inside.py", "shim.py", "alive.py")
+"""Label of every image from the environment on: its lock."""
 
 _CONNECTORS = ("kafka", "mqtt", "websocket")
 """Those that are left out; `file` stays: trials read files with it, whatever the segment reads."""
@@ -34,50 +34,47 @@ _FRAMEWORKS = {
 }
 
 
-def environment(lock: str, base: str, python: str, *, wheels: bool) -> str:
-    """The Dockerfile of an environment; `base` an image with `python` (`3.11`), `wheels`: whether there are any."""
-    site = f"/opt/fogline/lib/python{python}/site-packages"
-    install = ["/build/uv", "pip", "install", "--quiet", "--offline", "--no-index", "--no-cache", "--no-deps"]
-    install += ["--require-hashes", "--compile-bytecode", "--python", PYTHON]
-    install += ["--find-links", "/build/wheels", "--requirement", "/build/requirements.txt"]
-    venv = ["/build/uv", "venv", "--quiet", "--offline", "--no-cache", "--python", "/usr/bin/python3", "/opt/fogline"]
+def environment(lock: str, base: str) -> str:
+    """The Dockerfile up to the stage `environment`; `base` an image with the Python that `lock`, a digest, is for."""
+    install = ["python3", "-I", "/build/install.py", "/build", "/opt/fogline"]
+    label = f"LABEL {ENVIRONMENT}={json.dumps(lock)}"
     lines = [
         f"FROM {base} AS wheels",
-        f"LABEL {ENVIRONMENT}={json.dumps(lock)}",
-        "COPY uv /build/uv",
-        f"RUN {json.dumps(venv)}",
-        *(["COPY requirements.txt /build/", "COPY wheels/ /build/wheels/", f"RUN {json.dumps(install)}"] * wheels),
-        f"COPY _fogline.pth {site}/",
-        f"FROM {base}",
+        label,
+        "COPY environment/ /build/",
+        f"RUN {json.dumps(install)}",
+        f"FROM {base} AS environment",
+        label,
         "COPY --from=wheels /opt/fogline /opt/fogline",
-        f"LABEL {ENVIRONMENT}={json.dumps(lock)}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def segment(spec: SegmentSpec, parent: str) -> str:
-    """The Dockerfile of a segment; `parent` is the image of its environment."""
+def segment(spec: SegmentSpec, release: str) -> str:
+    """How it goes on after `FROM environment`; `release` of the runtime that is in there."""
     program = [PYTHON, "-I", "-S"]
     alive = json.dumps([*program, "/fogline/alive.py"])
+    run = [*RUNTIME, "run", f"{WORKSPACE}/spec.json", "--workspace", WORKSPACE, "--artifacts", ARTIFACTS]
+    run += ["--dead-letters", f"{LETTERS}/{spec.pipeline}.db", "--bind"]
     lines = [
-        f"FROM {parent}",
-        f"COPY {' '.join(OWN_FILES)} /fogline/",
-        "COPY runtime/ /fogline/runtime/",
         *([f"COPY artifacts/ {ARTIFACTS}/"] if spec.artifacts else []),
-        *(f"LABEL {key}={json.dumps(value)}" for key, value in sorted(labels(spec).items())),
+        "COPY fogline/ /fogline/",
+        *(f"LABEL {key}={json.dumps(value)}" for key, value in sorted(labels(spec, release).items())),
         f"USER {NOBODY}:{NOBODY}",
         f"WORKDIR {WORKSPACE}",
         f"HEALTHCHECK --interval=30s --timeout=10s --start-period=120s CMD {alive}",
         f"ENTRYPOINT {json.dumps([*program, '/fogline/inside.py'])}",
+        f"CMD {json.dumps(run)}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def labels(spec: SegmentSpec) -> Mapping[str, str]:
-    """What an image says of itself."""
+def labels(spec: SegmentSpec, release: str) -> Mapping[str, str]:
+    """What an image says of itself. Not its revision, which is the container's: each would be another image."""
     return {
         "org.opencontainers.image.title": f"{spec.pipeline}/{spec.segment}",
         "org.opencontainers.image.vendor": "Fogline",
+        "org.opencontainers.image.version": release,
         "fogline.pipeline": spec.pipeline,
         "fogline.segment": spec.segment,
         "fogline.lock": spec.lock,
