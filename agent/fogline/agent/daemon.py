@@ -139,8 +139,9 @@ def prune(state_dir: Path, *, dry_run: bool) -> list[Removal]:
             wishes = [record.wish for record in store.copies() if record.phase is not Phase.GONE]
             intents = [each.intent() for each in existing(state_dir)]
             wishes += [each.wish for each in intents if each]
-            environments = Environments(state_dir, ArtifactCache(state_dir / "artifacts", Link("").fetch))
-            containers = _containers(state_dir, environments, state_dir / "artifacts")
+            cache = ArtifactCache(state_dir / "artifacts", Link("").fetch)
+            environments = Environments(state_dir, cache)
+            containers = _containers(state_dir, environments, cache)
             clear = containers.clear if containers else None
             return asyncio.run(Pruning(state_dir, environments, lambda: wishes, clear).prune(dry_run=dry_run))
     except FoglineError as error:
