@@ -29,7 +29,7 @@ from fogline.agent.host.environments import RUNTIME, Environments
 from fogline.agent.host.facts import gather
 from fogline.agent.host.memory import keep_light
 from fogline.agent.host.workspace import existing, read_json
-from fogline.agent.letters import DeadLetters
+from fogline.agent.letters import DeadLetters, move_former_letters
 from fogline.agent.link import Link
 from fogline.agent.needs import needs
 from fogline.agent.preparation import Preparation
@@ -62,6 +62,7 @@ async def run(config: Config, runtime: tuple[str, ...] = RUNTIME) -> None:
         os.environ.setdefault(SECRETS_VARIABLE, str(config.state_dir / "secrets"))
         os.environ.setdefault(POSITIONS_VARIABLE, str(config.state_dir / "positions"))
         leftovers.clear_half(config.state_dir)
+        move_former_letters(config.state_dir)
         link = Link(config.coordinator)
         cache = ArtifactCache(config.state_dir / "artifacts", link.fetch, config.artifact_cap_bytes)
         environments = Environments(config.state_dir, cache, runtime, config.environments)
