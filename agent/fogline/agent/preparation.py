@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ from fogline.wire.terms import ErrorKind, FoglineError
 
 if TYPE_CHECKING:
     from fogline.agent.containers import Containers
+
+log = logging.getLogger(__name__)
 
 RELEASE_S = 30.0
 CHECK_NOTE = "check.json"
@@ -102,9 +105,7 @@ class Preparation:
         """
         spec = read_spec(wish)
         workspace.create(wish)
-        made = not spec.lock or self._environments.whole(spec.lock)
-        runtime = await self._environments.command(spec) if made else self._environments.own
-        command = [*runtime, "release", str(workspace.spec)]
+        command = [*await self._released_by(spec), "release", str(workspace.spec)]
         for reader in () if wish.release else wish.release_readers:
             command += ["--reader", reader]
         said = workspace.path / "release.out"
@@ -118,6 +119,17 @@ class Preparation:
         if code != 0:
             raise FoglineError(ErrorKind.FAILED, f"release ended with exit code {code}")
         return "; ".join(_given_up(line) for line in said.read_bytes().splitlines() if line.startswith(b"{"))
+
+    async def _released_by(self, spec: SegmentSpec) -> tuple[str, ...]:
+        """Rather by the agent's own, which may have the libraries, than not at all."""
+        if spec.lock and not spec.container and not self._environments.whole(spec.lock):
+            return self._environments.own
+        try:
+            async with asyncio.timeout(RELEASE_S):
+                return await self._environments.beside(spec)
+        except (FoglineError, TimeoutError) as error:
+            log.warning("%s is released by the agent's own environment: %s", spec.assignment_id, error)
+            return self._environments.own
 
     async def forget(self, wish: Assignment) -> None:
         """Its workspace is gone: so goes what the container engine holds for nobody else."""

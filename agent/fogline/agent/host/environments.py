@@ -38,6 +38,8 @@ AGAIN_AFTER_S = 15.0
 _UNPACKED = 4
 """So many times its size a wheel takes once it is unpacked, about."""
 _STORE, _OWN = "store", "own"
+_OWN_CONNECTORS = frozenset({"file", "mqtt"})
+"""They need no library."""
 
 
 _IN_DOUBT = "in-doubt"
@@ -83,11 +85,11 @@ class Environments:
                 await self._make(spec.lock, progress)
 
     async def command(self, spec: SegmentSpec) -> tuple[str, ...]:
-        """What `fogline.runtimes` is started by for this spec, outside any container.
+        """What `fogline.runtimes` is started by for this spec, in its environment out here.
 
         Raises FoglineError when its environment is gone.
         """
-        if not spec.lock or spec.container:
+        if not spec.lock:
             return self.own
         home = self.folder / spec.lock
         if not self.whole(spec.lock):
@@ -95,6 +97,17 @@ class Environments:
             raise FoglineError(ErrorKind.NOT_FOUND, sentence)
         runtime.point(home, await self.runtime())
         return str(home / "bin" / "python"), "-I", "-m", "fogline.runtimes"
+
+    async def beside(self, spec: SegmentSpec) -> tuple[str, ...]:
+        """The same for what reaches a segment's queues from outside its process, whether or not that is a container.
+
+        One that a container holds cannot be used out here: it is made once more where its queues need libraries.
+        """
+        if spec.container and all(end.connector in _OWN_CONNECTORS for end in (*spec.sources, *spec.sinks)):
+            return self.own
+        if spec.container:
+            await self.ensure(spec, lambda _: None)
+        return await self.command(spec)
 
     async def runtime(self) -> Path:
         """The folder that environments have `fogline.runtimes` from."""
@@ -107,8 +120,8 @@ class Environments:
         return (self.folder / digest / "bin" / "python").exists()
 
     def needed(self, spec: SegmentSpec) -> set[str]:
-        """Artifacts without which the environment could not be made: none once it is whole."""
-        if not spec.lock or self.whole(spec.lock):
+        """Artifacts without which the environment could not be made: none once it is whole, but for a container's."""
+        if not spec.lock or (self.whole(spec.lock) and not spec.container):
             return set()
         try:
             lock = locks.parse((self.artifacts.folder / spec.lock).read_bytes())
