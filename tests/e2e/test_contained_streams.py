@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer
 
 from support.boxed import boxes
 from support.cluster import LAYERS, Cluster, cluster, wait_for, write_code, write_json
@@ -117,13 +117,36 @@ def test_remote_and_distributed_between_kafka_and_kafka(
             raw["queues"][name] = {"connector": "kafka", "props": props}
         clean.coord("submit", str(write_json(tmp_path / f"{id_}.json", raw)))
     assert sorted(segments(clean, "boxed")) == sorted(CODE)
-    producer = Producer({"bootstrap.servers": kafka.server})
-    for record in TAKEN:
-        producer.produce("plant-in", record)
-    assert producer.flush(20) == 0
+    clean.coord("send", "boxed", input_="\n".join(record.decode() for record in TAKEN))
     boxed, native = (read(kafka, f"{id_}-out", len(EXPECTED)) for id_ in ("boxed", "native"))
     assert boxed == native
     assert [json.loads(each) for each in boxed] == EXPECTED
+
+
+def test_files_of_the_node(clean: Cluster, tmp_path: Path) -> None:
+    """Only the folders of its files are in there; what is read cannot be written."""
+    for name, mode in (("given", 0o755), ("made", 0o777)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(mode)
+    (tmp_path / "given" / "in.jsonl").write_bytes(b"".join(each + b"\n" for each in TAKEN))
+    raw = a_document(tmp_path, 1, "files", mode="local-atomic", contained=True)
+    paths = {"in": "given/*.jsonl", "out": "made/out.jsonl"}
+    raw["queues"] = {
+        name: {"connector": "file", "props": {"path": str(tmp_path / path)}} for name, path in paths.items()
+    }
+    clean.coord("submit", str(write_json(tmp_path / "p.json", raw)))
+    wait_for("all are read", lambda: status_of(clean, "files")["state"] == "finished")
+    assert [json.loads(each) for each in (tmp_path / "made" / "out.jsonl").read_text().splitlines()] == EXPECTED
+    (tmp_path / "given" / "more.jsonl").write_text('{"n": 1}\n')
+    clean.coord("start", "files")
+    wait_for("it goes on", lambda: len((tmp_path / "made" / "out.jsonl").read_text().splitlines()) > len(EXPECTED))
+    assert json.loads((tmp_path / "made" / "out.jsonl").read_text().splitlines()[-1])["n"] == 1
+    raw["queues"]["out"]["props"]["path"] = str(tmp_path / "absent" / "out.jsonl")
+    refused = clean.coord("submit", str(write_json(tmp_path / "p.json", raw)), check=False)
+    assert (refused.returncode, "there is no folder" in refused.stdout + refused.stderr) == (5, True), refused
+    raw["queues"]["out"]["props"]["path"] = "/etc/out.jsonl"
+    refused = clean.coord("plan", str(write_json(tmp_path / "p.json", raw)), check=False)
+    assert (refused.returncode, "is never given the folder /etc" in refused.stderr) == (2, True), refused.stderr
 
 
 def read(kafka: Kafka, topic: str, count: int) -> list[bytes]:

@@ -215,3 +215,38 @@ def test_what_the_installer_refuses(tmp_path: Path) -> None:
     assert "is not what the lock says" in install.main(tmp_path, tmp_path / "made")
     a_lock(tmp_path, wheel, python="3.9")
     assert f"has Python {PYTHON}, and the packages were chosen for Python 3.9" in install.main(tmp_path, tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("path", "folder"),
+    [
+        ("/data/a.csv", "/data"),
+        ("/data/2*/a.csv", "/data"),
+        ("/data/in/*.csv", "/data/in"),
+        ("/a.csv", "/"),
+        ("/*/a.csv", "/"),
+    ],
+)
+def test_the_folder_of_a_file(path: str, folder: str) -> None:
+    assert recipe.folder_of(path) == folder
+
+
+@pytest.mark.parametrize(
+    ("folder", "may"),
+    [
+        ("/data", True),
+        ("/home/plant/out", True),
+        ("/tmp/x", True),
+        ("/opt/data", True),
+        ("/var/lib/plant", True),
+        ("/", False),
+        ("/etc", False),
+        ("/etc/plant", False),
+        ("/var/run/x", False),
+        ("/opt/fogline/lib", False),
+        ("/workspace", False),
+        ("/tmp", False),
+    ],
+)
+def test_which_folders_may_be_mounted(folder: str, may: bool) -> None:
+    assert recipe.may_be_mounted(folder) is may

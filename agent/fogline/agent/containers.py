@@ -180,7 +180,9 @@ class Containers:
         labels = {"fogline.assignment": spec.assignment_id, "fogline.cluster": spec.cluster}
         if intent:  # it is the container's: an image has none, else each revision would be another image
             labels["fogline.revision"] = str(intent.wish.revision)
-        return Container(image, spec.memory_bytes, spec.cpus, recipe.secrets(spec), labels)
+        reads_files = any(end.connector == "file" for end in spec.sources)
+        named = recipe.secrets(spec), recipe.folders(spec), reads_files
+        return Container(image, spec.memory_bytes, spec.cpus, *named, labels)
 
     async def clear(self, locks: Collection[str] | None = None) -> None:
         """Remove containers whose workspace is gone, and images that no workspace names.

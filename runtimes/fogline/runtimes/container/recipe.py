@@ -6,9 +6,10 @@ segment's own files on top. No shell runs, and nothing is fetched.
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import PurePath
+from pathlib import PurePath, PurePosixPath
 
 from fogline.runtimes.options import FRAMEWORK_ALIASES
 from fogline.runtimes.spec import SegmentSpec
@@ -22,6 +23,14 @@ WORKSPACE = "/workspace"
 LETTERS = "/dead-letters"
 ENVIRONMENT = "fogline.environment"
 """Label of every image from the environment on: its lock."""
+
+OF_THE_SYSTEM = frozenset(
+    f"{WORKSPACE} {LETTERS} /positions /fogline /opt/fogline / /bin /boot /dev /etc /lib /lib64 /opt /proc /run /sbin "
+    "/sys /usr /var /var/run".split()
+)
+"""Folders that a container has of its own, or that hold the machine's: none of them is ever mounted."""
+_TO_THE_GROUND = OF_THE_SYSTEM - {"/", "/opt", "/var"}
+"""Those in which nothing is mounted either."""
 
 _CONNECTORS = ("kafka", "mqtt", "websocket")
 """Those that are left out; `file` stays: trials read files with it, whatever the segment reads."""
@@ -107,6 +116,28 @@ def secrets(spec: SegmentSpec) -> tuple[str, ...]:
     if spec.serving and spec.serving.token_secret:
         names.add(spec.serving.token_secret)
     return tuple(sorted(names))
+
+
+def folders(spec: SegmentSpec) -> dict[str, str]:
+    """The folders of the files that the segment reads (`ro`) and writes (`rw`); they are mounted where they are."""
+    found: dict[str, str] = {}
+    for ends, mode in ((spec.sources, "ro"), (spec.sinks, "rw")):
+        found |= {folder_of(str(end.options["path"])): mode for end in ends if end.connector == "file"}
+    return found
+
+
+def folder_of(path: str) -> str:
+    """The folder that holds all files of a path, which may be a pattern."""
+    parts = PurePosixPath(path).parent.parts
+    plain = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return str(PurePosixPath(*parts[:plain]))
+
+
+def may_be_mounted(folder: str) -> bool:
+    """Whether a container may be given this folder of its machine."""
+    path = PurePosixPath(folder)
+    above = {str(each) for each in (path, *path.parents)}
+    return folder != "/tmp" and folder not in OF_THE_SYSTEM and not above & _TO_THE_GROUND  # noqa: S108  # its own
 
 
 def _named(value: object) -> Iterable[str]:
