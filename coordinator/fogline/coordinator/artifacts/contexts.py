@@ -114,8 +114,3 @@ def _copy(content: bytes | Path, target: Path) -> None:
         return
     shutil.copyfile(content, target)
     os.chmod(target, 0o644)
-
-
-def context_bytes(folder: Path) -> int:
-    """How much a laid out context holds."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -85,7 +85,7 @@ class Images:
         labels: Mapping[str, str] = MappingProxyType({}),
         tell: Tell = lambda _: None,
     ) -> str:
-        """The id of the image made from a context (tar), without any network."""
+        """The id of the image made from a context (tar), without any network. What it passes stays as its cache."""
 
         def make(client: docker.DockerClient) -> str:
             told = client.api.build(
@@ -101,8 +101,9 @@ class Images:
             layers: list[str] = []
             try:
                 return _built(told, layers, tell)
-            finally:
+            except BaseException:
                 _sweep(client, layers)
+                raise
 
         return str(self.ask("build the image", make, LONG_S))
 
@@ -181,7 +182,7 @@ def _failure(error: str, step: str, last: Iterable[str]) -> str:
 
 
 def _sweep(client: docker.DockerClient, layers: Iterable[str]) -> None:
-    """Remove what no name needs of the images that a build has passed: of a failed one all that it has made."""
+    """Remove what no name needs of the images that a build has passed before it failed."""
     for layer in reversed(list(layers)):
         with suppress(DockerException, requests.RequestException):
             found = client.api.inspect_image(layer)
