@@ -2,7 +2,7 @@
 # Installs the real parts that the tests talk to: mosquitto through apt-get, Apache Kafka through Maven into
 # build/kafka (FOGLINE_KAFKA names another folder of its jars), ip for the network that is cut, git and an ssh server
 # for code that is fetched, TensorFlow through PyPI into build/tensorflow (FOGLINE_TENSORFLOW names another folder),
-# a container engine, docker-compose, and the base image of containers into build/python-3.11.tar.
+# a container engine, docker-compose, a registry of images, and the base image of containers into build/python-3.11.tar.
 # Called by `make test`.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -13,11 +13,12 @@ missing=()
 command -v mosquitto >/dev/null || missing+=(mosquitto)
 command -v ip >/dev/null || missing+=(iproute2)
 command -v git >/dev/null || missing+=(git)
-# Debian starts the server it installs: nobody's own machine is to be opened for a test.
+# Debian starts the servers it installs: nobody's own machine is to be opened for a test.
 command -v sshd >/dev/null || [ -d /run/systemd/system ] || missing+=(openssh-server)
 command -v dockerd >/dev/null || [ -d /run/systemd/system ] || missing+=(docker.io)
 command -v docker-compose >/dev/null || missing+=(docker-compose)
 [ -s "$root/build/python-3.11.tar" ] || command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+command -v docker-registry >/dev/null || [ -d /run/systemd/system ] || missing+=(docker-registry)
 command -v wrk >/dev/null || missing+=(wrk)
 command -v java >/dev/null || missing+=(default-jre-headless)
 if ! compgen -G "$jars/kafka_*.jar" >/dev/null; then

@@ -22,7 +22,7 @@ from fogline.agent.host.facts import boot_id
 from fogline.runtimes.container import shim
 from fogline.wire.terms import FoglineError
 from support.agent_builders import Scripted, lives, until
-from support.containers import InContainer
+from support.containers import InContainer, needs_engine
 
 STAYS = "import time, signal; print('here', flush=True); time.sleep(600)"
 IGNORES = "import time, signal; signal.signal(15, signal.SIG_IGN); print('here', flush=True); time.sleep(600)"
@@ -216,7 +216,7 @@ def test_contract_process(check: Check, tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 @pytest.mark.containers
-@pytest.mark.usefixtures("engine")
+@needs_engine
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
 def test_contract_container(check: Check, tmp_path: Path) -> None:
     asyncio.run(_on(check, RealContainers(), tmp_path))

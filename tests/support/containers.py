@@ -21,7 +21,8 @@ from fogline.runtimes.container import inside, shim
 from support import own_engine
 from support.own_engine import BASE, BASE_TAR, OwnEngine, import_base
 
-IN_CONTAINERS = [pytest.mark.e2e, pytest.mark.containers, pytest.mark.usefixtures("engine")]
+needs_engine = pytest.mark.usefixtures("engine")
+IN_CONTAINERS = [pytest.mark.e2e, pytest.mark.containers, needs_engine]
 """What a test is marked with that needs an engine: this machine's, or that of the run."""
 
 _BY_HAND = f"""\

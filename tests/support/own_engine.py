@@ -29,9 +29,14 @@ def import_base(*where: str) -> list[str]:
 class OwnEngine:
     """dockerd with a root, a socket and a containerd of its own; it changes no network of this machine."""
 
-    def __init__(self, folder: Path, *, live_restore: bool) -> None:
+    def __init__(self, folder: Path, *, live_restore: bool = False, room_mb: int = 0) -> None:
+        """`room_mb`: how much all its images and containers may take; 0: as much as there is."""
         self.folder = folder
         folder.mkdir(parents=True)
+        if room_mb:
+            (folder / "data").mkdir()
+            size = f"size={room_mb}m"
+            subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder / "data")], check=True)
         self.host = f"unix://{folder}/e.sock"
         self.live_restore = live_restore
         self._process: subprocess.Popen[bytes] | None = None

@@ -80,7 +80,7 @@ class Containers:
                 return image
             pulled = await self._pull(spec, progress)
             files = {"Dockerfile": f"FROM {pulled}\n".encode()}
-            _, image = await self._image(SEGMENTS, files, "", progress, tag)
+            _, image = await self._image(SEGMENTS, files, "", lambda _: None, tag)
             await asyncio.to_thread(self._engine.remove_images, [spec.image])
             return image
 

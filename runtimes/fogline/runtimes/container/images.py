@@ -30,6 +30,9 @@ _SHOWN, _LAST_LINES = 600, 10
 _PERCENT = 5
 _STEP = re.compile(r"Step (\d+)/(\d+) : (.*)")
 _LAYER = re.compile(r" ---> ([0-9a-f]{12})")
+_CODE = re.compile(r"returned a non-zero code: (\d+)$")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_HOUSEKEEPING = (" ---> ", "Removing intermediate container")
 _FULL = ("no space left on device", "disk quota exceeded")
 _DENIED = ("unauthorized", "authentication required", "no basic auth", "access denied", "incorrect username")
 _UNKNOWN = ("manifest unknown", "name unknown", "not found", "not known to registry")
@@ -63,7 +66,7 @@ class Images:
                 self._clients[timeout_s] = docker.DockerClient.from_env(timeout=timeout_s)
             return question(self._clients[timeout_s])
         except (DockerException, requests.RequestException) as error:
-            away = isinstance(error, requests.RequestException) or "Error while fetching server API" in str(error)
+            away = not isinstance(error, APIError) and _is_away(error)
             said = "the engine does not answer" if away else _words(error)
             raise EngineError(f"the container engine cannot {what}: {said}", away=away) from error
 
@@ -157,28 +160,31 @@ class Images:
 
 def _built(told: Iterable[Mapping[str, Any]], layers: list[str], tell: Tell) -> str:
     """The id at the end of a build; the images it passes on its way go into `layers`."""
-    image, step, last = "", "", deque[str](maxlen=_LAST_LINES)
+    image, step, error, last = "", "", "", deque[str](maxlen=_LAST_LINES)
     for each in told:
-        if "error" in each:
-            raise DockerException(_failure(str(each["error"]), step, last))
+        error = str(each.get("error", error))  # and on to the end: else the connection would stay open
         image = each.get("aux", {}).get("ID", image)
-        line = str(each.get("stream", "")).rstrip("\n")
+        line = _COLOUR.sub("", str(each.get("stream", ""))).rstrip()
         if found := _STEP.match(line):
             step = found[3]
             last.clear()
             tell(f"building its image, step {found[1]} of {found[2]}")
         elif found := _LAYER.match(line):
             layers.append(found[1])
-        elif line.strip() and not line.startswith(" ---> "):
-            last.append(line)
+        elif line and not line.startswith(_HOUSEKEEPING):
+            last.extend(line.splitlines())
+    if error:
+        raise DockerException(_failure(error, step, last))
     return image
 
 
 def _failure(error: str, step: str, last: Iterable[str]) -> str:
-    if any(sign in error.lower() for sign in _FULL):
-        return f"its disk is full ({error.strip()})"
-    said = "\n".join(each for each in last if not each.startswith("Removing intermediate"))
-    return f"{error.strip()}; at {step}" + (f", which said:\n{said}" if said else "")
+    said = "\n".join(last)
+    if any(sign in f"{error}\n{said}".lower() for sign in _FULL):
+        return f"its disk is full, at {step}"
+    found = _CODE.search(error)
+    what = f"it ended with code {found[1]}" if found else error.strip()
+    return f"at {step}: {what}" + (f"; it said last:\n{said}" if said else "")
 
 
 def _sweep(client: docker.DockerClient, layers: Iterable[str]) -> None:
@@ -193,10 +199,9 @@ def _sweep(client: docker.DockerClient, layers: Iterable[str]) -> None:
 def _moved(told: Iterable[Mapping[str, Any]], doing: str, tell: Tell) -> Iterator[Mapping[str, Any]]:
     """What is said while layers move, told in steps of percents. Raises DockerException for what goes wrong."""
     layers: dict[str, tuple[int, int]] = {}
-    shown = -1
+    shown, error = -1, ""
     for each in told:
-        if "error" in each:
-            raise DockerException(str(each["error"]))
+        error = str(each.get("error", error))  # and on to the end: else the connection would stay open
         yield each
         detail = each.get("progressDetail") or {}
         if detail.get("total"):
@@ -206,6 +211,8 @@ def _moved(told: Iterable[Mapping[str, Any]], doing: str, tell: Tell) -> Iterato
         if percent - percent % _PERCENT != shown:
             shown = percent - percent % _PERCENT
             tell(f"{doing} {min(shown, 100)} %")
+    if error:
+        raise DockerException(error)
 
 
 def _of_registry(said: str) -> tuple[str, bool]:
@@ -239,6 +246,11 @@ def _there() -> bool:
     return True
 
 
+def _is_away(error: Exception) -> bool:
+    """Of what the library raises when it was not answered; an answer that is an error is both kinds at once."""
+    return isinstance(error, requests.RequestException) or "Error while fetching server API" in str(error)
+
+
 def _words(error: Exception) -> str:
     said = getattr(error, "explanation", None) or str(error)
-    return "\n".join(" ".join(line.split()) for line in str(said).splitlines())[-_SHOWN:]
+    return str(said).strip()[-_SHOWN:]
