@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import tarfile
 from dataclasses import replace
 from functools import cache
@@ -59,6 +60,16 @@ def image_by_hand() -> str:
     """The id of an image with Python and the shim."""
     files = {Path(str(module.__file__)).name: Path(str(module.__file__)).read_bytes() for module in (inside, shim)}
     return Engine().build(io.BytesIO(tar_of({"Dockerfile": _BY_HAND.encode()} | files)), "fogline/by-hand:test")
+
+
+def remove_images(*names: str) -> None:
+    """Remove images that were built from a context, and what was needed only to build them."""
+    label = '{{index .Config.Labels "fogline.environment"}}'
+    locks = {subprocess.check_output(["docker", "inspect", "--format", label, name], text=True) for name in names}
+    subprocess.run(["docker", "rmi", *names], check=True, stdout=subprocess.DEVNULL)
+    for lock in locks:
+        left = f"label=fogline.environment={lock.strip()}"
+        subprocess.run(["docker", "image", "prune", "--force", "--filter", left], check=True, stdout=subprocess.DEVNULL)
 
 
 class InContainer(DockerDriver):
