@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from support.cluster import BIN, wait_for, write_json
-from support.containers import IN_CONTAINERS
+from support.containers import IN_CONTAINERS, remove_images
 from support.documents import a_queue
 from support.endpoints import HOST, an_api, ask, code, free_range
 from support.mosquitto import Mosquitto
@@ -69,7 +69,9 @@ def up(folder: Path) -> Iterator[None]:
         compose(folder, "up", "--detach", "--build")
         yield
     finally:
-        compose(folder, "down", "--rmi", "all", "--volumes", "--timeout", "10")
+        images = dict.fromkeys(compose(folder, "images", "--quiet").split())
+        compose(folder, "down", "--timeout", "10")
+        remove_images(*images)
 
 
 def test_the_same_records_without_any_coordinator(tmp_path: Path, broker: Mosquitto, engine: str) -> None:

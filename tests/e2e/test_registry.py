@@ -12,7 +12,7 @@ import pytest
 
 from support.boxed import ready
 from support.cluster import Cluster, wait_for, write_code, write_json
-from support.containers import needs_engine
+from support.containers import needs_engine, remove_images
 from support.documents import a_pipeline, a_queue, a_stage
 from support.image_registry import PASSWORD, USER, Registry
 from support.image_registry import missing as no_registry
@@ -34,9 +34,8 @@ NODE, SECRET = "edge_node", "plant-registry"
 def registry(tmp_path: Path) -> Iterator[Registry]:
     with Registry(tmp_path / "registry", asks=True) as running:
         yield running
-        tags = ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}", f"{running.address}/*"]
-        for tag in subprocess.check_output(tags, text=True).split():
-            subprocess.run(["docker", "rmi", tag], check=True, stdout=subprocess.DEVNULL)
+        tags = ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}", f"{running.address}/*/*"]
+        remove_images(*subprocess.check_output(tags, text=True).split())
 
 
 def has_secret(folder: Path, content: str) -> None:

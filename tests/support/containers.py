@@ -54,11 +54,11 @@ def an_engine(folder: Path) -> Iterator[str]:
     if not there.image(BASE):
         subprocess.run(import_base(), check=True, stdout=subprocess.DEVNULL)
     yield os.environ.get("DOCKER_HOST", "")
-    remove_images(folder.parent)
+    _leave_nothing_of(folder.parent)
 
 
-def remove_images(run: Path) -> None:
-    """Those of agents that kept their state below `run`."""
+def _leave_nothing_of(run: Path) -> None:
+    """Remove the images of agents that kept their state below `run`."""
     listing = ["docker", "images", "--filter", f"label={STATE_DIR}", "--format", "{{.ID}}"]
     for image in dict.fromkeys(subprocess.check_output(listing, text=True).split()):
         label = ["docker", "inspect", "--format", f'{{{{index .Config.Labels "{STATE_DIR}"}}}}', image]
@@ -89,6 +89,16 @@ def image_by_hand() -> str:
     """The id of an image with Python and the shim."""
     files = {Path(str(module.__file__)).name: Path(str(module.__file__)).read_bytes() for module in (inside, shim)}
     return Engine().build(io.BytesIO(tar_of({"Dockerfile": _BY_HAND.encode()} | files)), "fogline/by-hand:test")
+
+
+def remove_images(*names: str) -> None:
+    """Remove images that were built from a context, and what was needed only to build them."""
+    label = '{{index .Config.Labels "fogline.environment"}}'
+    locks = {subprocess.check_output(["docker", "inspect", "--format", label, name], text=True) for name in names}
+    subprocess.run(["docker", "rmi", *names], check=True, stdout=subprocess.DEVNULL)
+    for lock in locks:
+        left = f"label=fogline.environment={lock.strip()}"
+        subprocess.run(["docker", "image", "prune", "--force", "--filter", left], check=True, stdout=subprocess.DEVNULL)
 
 
 class InContainer(DockerDriver):
