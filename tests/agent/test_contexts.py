@@ -24,7 +24,8 @@ from fogline.runtimes.spec import SegmentSpec, digest
 from fogline.wire.terms import ErrorKind, FoglineError, Wanted
 from support.agent_builders import a_spec
 from support.agent_node import unreachable
-from support.containers import BASE, needs_engine
+from support.containers import needs_engine
+from support.own_engine import BASE
 
 
 class Node:

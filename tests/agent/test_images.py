@@ -12,9 +12,9 @@ import pytest
 from fogline.agent.drivers.docker_engine import Engine
 from fogline.wire.terms import ErrorKind, FoglineError
 from support import own_engine
-from support.containers import BASE, needs_engine, tar_of
+from support.containers import needs_engine, tar_of
 from support.image_registry import PASSWORD, USER, Registry, missing
-from support.own_engine import OwnEngine
+from support.own_engine import BASE, OwnEngine
 
 pytestmark = [pytest.mark.e2e, pytest.mark.containers]
 needs_registry = pytest.mark.skipif(bool(missing()), reason=missing())
