@@ -1,4 +1,5 @@
-"""Real parts: tests marked `broker` or `e2e` talk to a real mosquitto and a real Apache Kafka.
+"""Real parts: tests marked `broker` or `e2e` talk to a real mosquitto and a real Apache Kafka, those marked
+`containers` to a real container engine.
 
 Without one they are skipped with the reason; under CI=true a missing part, and any skip of such a test,
 is a failure: a gate that silently tests less is none.
@@ -12,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from support import containers, mosquitto
 from support import kafka as kafka_server
-from support import mosquitto
 
 pytest_plugins = ["pytester"]
 
@@ -29,12 +30,31 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka_server.Kaf
         yield server
 
 
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A container engine for the whole run, which never goes away; whoever is started finds it as the usual one.
+
+    It is this machine's where there is one, with other people's containers.
+    """
+    with containers.an_engine(tmp_path_factory.getbasetemp() / "engine") as host, pytest.MonkeyPatch.context() as patch:
+        if host:
+            patch.setenv("DOCKER_HOST", host)
+        yield host
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what cannot run here, after `-m` has taken away what is not asked for."""
     real = [item for item in items if _needs_real_parts(item)]
-    missing = ("" if Path(mosquitto.BINARY).exists() else "mosquitto") or kafka_server.missing()
-    if not real or not missing:
+    if real:
+        _lay_aside(real, ("" if Path(mosquitto.BINARY).exists() else "mosquitto") or kafka_server.missing())
+    boxed = [item for item in items if any(item.iter_markers("containers"))]
+    if boxed:
+        _lay_aside(boxed, containers.missing())
+
+
+def _lay_aside(real: list[pytest.Item], missing: str) -> None:
+    if not missing:
         return
     remedy = REMEDY.format(missing)
     if _on_build_server():
@@ -55,7 +75,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def _may_be_skipped(item: pytest.Item) -> bool:
-    return any(item.iter_markers("network")) or any(item.iter_markers("containers"))
+    return any(item.iter_markers("network"))
 
 
 def _needs_real_parts(item: pytest.Item) -> bool:

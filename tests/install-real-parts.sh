@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Installs the real parts that the tests talk to: mosquitto through apt-get, Apache Kafka through Maven into
 # build/kafka (FOGLINE_KAFKA names another folder of its jars), ip for the network that is cut, git and an ssh server
-# for code that is fetched, a browser for the page of an endpoint, TensorFlow through PyPI into build/tensorflow (FOGLINE_TENSORFLOW names another folder).
+# for code that is fetched, a browser for the page of an endpoint, TensorFlow through PyPI into build/tensorflow
+# (FOGLINE_TENSORFLOW names another folder), a container engine, docker-compose, a registry of images, and the base
+# image of containers into build/python-3.11.tar.
 # Called by `make test`.
 set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -12,8 +14,12 @@ missing=()
 command -v mosquitto >/dev/null || missing+=(mosquitto)
 command -v ip >/dev/null || missing+=(iproute2)
 command -v git >/dev/null || missing+=(git)
-# Debian starts the server it installs: nobody's own machine is to be opened for a test.
+# Debian starts the servers it installs: nobody's own machine is to be opened for a test.
 command -v sshd >/dev/null || [ -d /run/systemd/system ] || missing+=(openssh-server)
+command -v dockerd >/dev/null || [ -d /run/systemd/system ] || missing+=(docker.io)
+command -v docker-compose >/dev/null || missing+=(docker-compose)
+[ -s "$root/build/python-3.11.tar" ] || command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+command -v docker-registry >/dev/null || [ -d /run/systemd/system ] || missing+=(docker-registry)
 command -v wrk >/dev/null || missing+=(wrk)
 command -v chromium >/dev/null || missing+=(chromium)
 command -v java >/dev/null || missing+=(default-jre-headless)
@@ -28,6 +34,13 @@ if [ ${#missing[@]} -gt 0 ]; then
         exit 0
     fi
     export DEBIAN_FRONTEND=noninteractive
+    # Nothing that is installed starts by itself: the tests start their own.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+    fi
     apt-get update -qq
     apt-get install -qq --yes --no-install-recommends "${missing[@]}"
 fi
@@ -35,6 +48,10 @@ fi
 if ! compgen -G "$jars/kafka_*.jar" >/dev/null; then
     mvn --quiet --batch-mode --file "$root/tests/support/kafka_server/pom.xml" \
         dependency:copy-dependencies -DoutputDirectory="$jars"
+fi
+
+if [ "$(id -u)" -eq 0 ]; then
+    "$root/tests/support/base_image.sh"
 fi
 
 "$root/.venv/bin/python" "$root/tests/support/tensorflow_env.py" >/dev/null

@@ -21,9 +21,9 @@ from fogline.agent.host.workspace import Workspace
 from fogline.wire.terms import FoglineError
 from support.agent_builders import until
 from support.certificates import certify
-from support.containers import InContainer, a_launch, needs_engine
+from support.containers import IN_CONTAINERS, InContainer, a_launch
 
-pytestmark = [pytest.mark.e2e, pytest.mark.containers, needs_engine]
+pytestmark = IN_CONTAINERS
 
 PYTHON = ("python3", "-I", "-S", "-c")
 STAYS = "import time; print('here', flush=True); time.sleep(600)"

@@ -15,11 +15,11 @@ from typing import Protocol
 
 import pytest
 
-from fogline.agent.drivers import shim
 from fogline.agent.drivers.base import Driver, Exit, Handle, Launch
 from fogline.agent.drivers.mock import Failures, MockDriver, MockHandle, MockMachine
 from fogline.agent.drivers.process import ProcessDriver
 from fogline.agent.host.facts import boot_id
+from fogline.runtimes.container import shim
 from fogline.wire.terms import FoglineError
 from support.agent_builders import Scripted, lives, until
 from support.containers import InContainer, needs_engine

@@ -19,7 +19,7 @@ from fogline.agent.host.artifacts import ArtifactCache
 from fogline.agent.host.environments import RUNTIME, Environments
 from fogline.agent.host.workspace import Workspace
 from fogline.agent.preparation import Preparation
-from fogline.runtimes.spec import SegmentSpec
+from fogline.runtimes.spec import EndpointSpec, SegmentSpec
 from fogline.wire.terms import ErrorKind, FoglineError, Wanted
 from support.agent_builders import a_spec, a_wish
 from support.real_wheels import Wheelhouse
@@ -236,6 +236,16 @@ def test_readers_are_released_though_their_environment_was_never_made(node: Node
     assert asyncio.run(preparation.release(wish, Workspace.of(node.state_dir, wish.key))) == ""
     with pytest.raises(FoglineError, match="is gone from this node"):
         asyncio.run(preparation.command(spec))
+
+
+@pytest.mark.parametrize(("connector", "needs"), [("mqtt", False), ("kafka", True)])
+def test_the_queues_of_a_container_are_reached_from_outside(node: Node, connector: str, needs: bool) -> None:
+    lock = node.house.lock("orjson")
+    end = EndpointSpec("q", "a", connector, {}, "c")
+    spec = replace(using(lock), container=True, sources=(end,), sinks=())
+    command = asyncio.run(node.environments.beside(spec))
+    assert (command != RUNTIME, node.names() == [lock]) == (needs, needs)
+    assert lock in node.environments.needed(spec), "its image may have to be built again"
 
 
 def test_a_node_that_makes_none_says_so(tmp_path: Path, house: Wheelhouse) -> None:

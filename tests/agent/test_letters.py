@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from fogline.agent.letters import DeadLetters, LetterRequest, letters_file
+from fogline.agent.letters import DeadLetters, LetterRequest, letters_file, move_former_letters
+from fogline.runtimes.letter_file import Letter, LetterFile
 from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.wire.terms import CopyState, ErrorKind, FoglineError
 from support.agent_builders import RUNTIME, a_spec, a_wish, until
@@ -16,6 +17,7 @@ from support.agent_coordinator import FakeCoordinator
 from support.agent_parts import a_node, scene
 
 pytestmark = pytest.mark.e2e
+LETTER = Letter("clean", "clean", "r", "q", "why", "", 1, "id", b"1")
 
 
 def letters(state_dir: Path, *numbers: int, segment: str = "clean") -> Path:
@@ -47,6 +49,16 @@ def test_listed_shown_and_discarded_without_any_copy(tmp_path: Path) -> None:
         assert not file.exists()
 
     scene(life())
+
+
+def test_letters_of_an_earlier_release_and_of_its_processes(tmp_path: Path) -> None:
+    former = tmp_path / "dead-letters" / "plant.db"
+    former.parent.mkdir()
+    LetterFile(former).keep([LETTER])
+    for _ in range(2):
+        move_former_letters(tmp_path)
+    LetterFile(former).keep([LETTER])  # by a process that goes on under the former name
+    assert len(list(LetterFile(letters_file(tmp_path, "plant")).show())) == 2
 
 
 def test_where_no_letter_ever_was(tmp_path: Path) -> None:

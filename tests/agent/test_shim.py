@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from fogline.agent.core.restarts import Ending
-from fogline.agent.drivers import shim
 from fogline.agent.drivers.base import Exit, Launch
 from fogline.agent.drivers.pids import end_group
 from fogline.agent.drivers.process import ProcessDriver
+from fogline.runtimes.container import shim
 from fogline.wire.terms import FoglineError
 from support.agent_builders import Scripted, lives, until
 
@@ -41,7 +41,7 @@ def test_a_stage_begins_only_once_it_is_noted(tmp_path: Path, dies: str) -> None
     note = "note(pid)," if dies == "after it noted" else ""
     deadly = (
         "import os, signal\n"
-        "from fogline.agent.drivers import shim\n"
+        "from fogline.runtimes.container import shim\n"
         "note = shim.note_identity\n"
         f"shim.note_identity = lambda pid: ({note} os.kill(os.getpid(), signal.SIGKILL))\n"
         f"shim.main({str(tmp_path)!r}, [{sys.executable!r}, '-c', 'open(\"ran\", \"w\")'])\n"

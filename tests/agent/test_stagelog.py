@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fogline.agent.drivers import shim
 from fogline.agent.host.stagelog import From, StageLog, last_lines
+from fogline.runtimes.container import shim
 
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC).timestamp()
 

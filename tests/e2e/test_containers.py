@@ -14,15 +14,15 @@ import pytest
 import trustme
 
 from support.agent_builders import lives
-from support.boxed import document, ready
+from support.boxed import boxes, document, ready
 from support.certificates import certify
 from support.cluster import BIN, Cluster, wait_for, write_json
-from support.containers import needs_engine
+from support.containers import IN_CONTAINERS
 from support.endpoints import HOST, an_api, ask, code, free_range
 from support.mosquitto import Mosquitto
 from support.mqtt_peer import Peer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.containers, needs_engine, pytest.mark.timeout(180)]
+pytestmark = [*IN_CONTAINERS, pytest.mark.timeout(180)]
 NODE = "edge_node"
 
 
@@ -36,28 +36,18 @@ def node(tmp_path: Path) -> Iterator[Cluster]:
         running.close()
 
 
-def containers(*more: str) -> list[dict[str, Any]]:
-    ids = subprocess.run(
-        ["docker", "ps", "-aq", "--filter", "label=fogline.assignment", *more], capture_output=True, text=True
-    ).stdout.split()
-    if not ids:
-        return []
-    found: list[dict[str, Any]] = json.loads(subprocess.check_output(["docker", "inspect", *ids]))
-    return found
-
-
-def images(kind: str) -> set[str]:
-    listing = ["docker", "images", "--format", "{{.Tag}}", f"fogline/{kind}"]
+def images(kind: str, node: Cluster) -> set[str]:
+    ours = f"label=fogline.state-dir={node.folder / NODE}"
+    listing = ["docker", "images", "--format", "{{.Tag}}", "--filter", ours, f"fogline/{kind}"]
     return set(subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split())
 
 
 def test_models_in_containers(tmp_path: Path, node: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     with Mosquitto(tmp_path / "broker") as broker:
-        before = images("segment")
         path = document(tmp_path, broker.port, resources={"memory": "512MB", "cpus": 0.5})
         node.coord("submit", str(path))
         wait_for("it is ready", lambda: ready(node))
-        (box,) = containers()
+        (box,) = boxes(node)
         is_confined(box)
         assert box["HostConfig"]["Memory"] == box["HostConfig"]["MemorySwap"] == 512_000_000
         assert box["HostConfig"]["NanoCpus"] == 500_000_000
@@ -72,12 +62,11 @@ def test_models_in_containers(tmp_path: Path, node: Cluster, capsys: pytest.Capt
             print(f"\n  a second segment with the same lock was built in {second_s} s")
         node.coord("delete", "boxed")
         node.coord("delete", "second")
-        wait_for("nothing of them is left", lambda: not containers() and images("segment") <= before)
-        kept = images("environment")
-        assert kept, "it may be needed again"
+        wait_for("nothing of them is left", lambda: not boxes(node) and not images("segment", node))
+        assert images("environment", node), "it may be needed again"
         state = ["--state-dir", str(node.folder / NODE)]
         subprocess.run([BIN / "fogline-agent", "prune", *state], check=True, capture_output=True)
-        assert images("environment") < kept
+        assert not images("environment", node)
 
 
 def test_an_endpoint_in_a_container_has_token_and_certificate(tmp_path: Path) -> None:
@@ -97,8 +86,7 @@ def test_an_endpoint_in_a_container_has_token_and_certificate(tmp_path: Path) ->
         assert ask(f"https://{HOST}:{first}", 1, token="s3cret", ca=tls / "ca.pem") == (200, 2)
         assert running.coord("predict", "boxed-api", "-d", "2").stdout == "3\n"
         running.coord("delete", "boxed-api")
-        mine = ("--filter", "label=fogline.assignment=boxed-api/add/0/a")
-        wait_for("nothing of it is left", lambda: not containers(*mine))
+        wait_for("nothing of it is left", lambda: not boxes(running))
         state = ["--state-dir", str(running.folder / NODE)]
         subprocess.run([BIN / "fogline-agent", "prune", *state], check=True, capture_output=True)
     finally:
@@ -110,7 +98,7 @@ def shares_its_layers(node: Cluster, path: Path, box: dict[str, Any]) -> float:
     other = json.loads(path.read_text()) | {"id": "second"}
     other["pipeline"] = {"other": other["pipeline"]["judge"]}
     node.coord("submit", str(write_json(path.with_name("q.json"), other)))
-    (second,) = (each for each in containers() if each["Id"] != box["Id"])
+    (second,) = (each for each in boxes(node) if each["Id"] != box["Id"])
     layers = [
         json.loads(subprocess.check_output(["docker", "inspect", each["Image"]]))[0]["RootFS"]["Layers"]
         for each in (box, second)
@@ -150,7 +138,7 @@ def outlives_ten_agents(node: Cluster, box: dict[str, Any], port: int) -> None:
         wait_for("all are answered", lambda: len(peer.payloads) >= 10)
         assert {json.loads(each)["y"] for each in peer.payloads} == {float(number + 1) for number in range(10)}
     wait_for("the last agent has it", lambda: NODE in node.connected() and ready(node))
-    (same,) = containers()
+    (same,) = boxes(node)
     assert (same["Id"], same["State"]["Pid"]) == (box["Id"], box["State"]["Pid"])
     assert node.stage("boxed", "judge")["restarts"] == 0
     assert lives(box["State"]["Pid"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support import kafka, mosquitto
+from support import containers, kafka, mosquitto
 
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
 SUITE = """
@@ -23,6 +23,16 @@ def test_that_skips_itself():
 def test_fast():
     assert True
 """
+IN_A_CONTAINER = """
+import pytest
+
+@pytest.mark.containers
+def test_in_a_container(engine):
+    assert True
+
+def test_fast():
+    assert True
+"""
 
 
 @pytest.fixture
@@ -30,7 +40,7 @@ def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.
     """A project with one fast test and two that need real parts, under the project's own conftest."""
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    pytester.makeini("[pytest]\nmarkers =\n    broker\n    e2e\n")
+    pytester.makeini("[pytest]\nmarkers =\n    broker\n    e2e\n    containers\n")
     pytester.makeconftest(CONFTEST.read_text())
     pytester.makepyfile(test_suite=SUITE)
     return pytester
@@ -74,3 +84,18 @@ def test_only_on_the_build_server_a_skip_is_a_failure(
     monkeypatch.setattr(kafka, "missing", lambda: "")
     monkeypatch.setenv("CI", server)
     suite.runpytest_inprocess().assert_outcomes(passed=2, **outcomes)
+
+
+@pytest.mark.parametrize("server", ["true", ""])
+def test_an_engine_is_a_real_part(server: str, suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mosquitto, "BINARY", __file__)
+    monkeypatch.setattr(kafka, "missing", lambda: "")
+    monkeypatch.setattr(containers, "missing", lambda: "root and dockerd")
+    monkeypatch.setenv("CI", server)
+    suite.makepyfile(test_suite=IN_A_CONTAINER)
+    result = suite.runpytest_inprocess()
+    if server:
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["*root and dockerd is missing*"])
+    else:
+        result.assert_outcomes(passed=1, skipped=1)

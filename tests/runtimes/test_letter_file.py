@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import sqlite3
 import stat
 import threading
@@ -32,6 +33,14 @@ def test_a_letter_is_kept_as_it_is_for_its_owner_alone(file: LetterFile) -> None
     assert (row["size_bytes"], row["first_at"]) == (8, row["last_at"])
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.path.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives files away")
+def test_a_segment_that_runs_as_root_shares_it_with_one_in_a_container(file: LetterFile) -> None:
+    file.path.parent.mkdir()
+    os.chown(file.path.parent, 65532, 65532)
+    file.keep([LETTER])
+    assert (file.path.stat().st_uid, file.path.stat().st_gid) == (65532, 65532)
 
 
 def test_it_is_committed_through_a_rollback_journal_and_synced(file: LetterFile) -> None:

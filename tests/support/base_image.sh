@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The base image of containers, for tests: a small Debian with its Python, without any registry. Made once (30 s, root),
-# kept as build/python-3.11.tar, imported where the engine does not have it.
+# The base image of containers, for tests: a small Debian with its Python, without any registry. Made once (30 s, root)
+# as build/python-3.11.tar; the tests bring it into the engine that they use. By hand:
+#     docker import --change 'ENV LANG=C.UTF-8' build/python-3.11.tar fogline/python:3.11
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 tar=$root/build/python-3.11.tar
@@ -13,5 +14,3 @@ if [ ! -s "$tar" ]; then
         --customize-hook='rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/*' bookworm "$tar.draft.tar"
     mv "$tar.draft.tar" "$tar"
 fi
-docker image inspect fogline/python:3.11 >/dev/null 2>&1 ||
-    docker import --change 'ENV LANG=C.UTF-8' --change 'CMD ["python3"]' "$tar" fogline/python:3.11

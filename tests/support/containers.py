@@ -1,23 +1,29 @@
-"""A container engine, where there is one, and images made by hand for the tests of the driver."""
+"""The container engine of a test run, and images made by hand for the tests of the driver."""
 
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from fogline.agent.drivers import inside, shim
 from fogline.agent.drivers.base import Container, Launch
 from fogline.agent.drivers.docker import DockerDriver, DockerHandle
-from fogline.agent.drivers.docker_engine import Engine
+from fogline.agent.drivers.docker_engine import STATE_DIR, Engine
+from fogline.runtimes.container import inside, shim
+from support import own_engine
+from support.own_engine import BASE, BASE_TAR, OwnEngine, import_base
 
-BASE = "fogline/python:3.11"
-BASE_TAR = Path(__file__).parents[2] / "build" / "python-3.11.tar"
-"""Made by `tests/support/base_image.sh`, once."""
+needs_engine = pytest.mark.usefixtures("engine")
+IN_CONTAINERS = [pytest.mark.e2e, pytest.mark.containers, needs_engine]
+"""What a test is marked with that needs an engine: this machine's, or that of the run."""
 
 _BY_HAND = f"""\
 FROM {BASE}
@@ -26,14 +32,38 @@ ENTRYPOINT ["python3", "-I", "-S", "/fogline/inside.py"]
 """
 
 
-@cache
-def base_is_there() -> bool:
-    """Whether an engine answers and has the base image."""
+def missing() -> str:
+    """What there is not; empty: tests with containers can run."""
     engine = Engine()
-    return engine.answers() and bool(engine.image(BASE))
+    if not engine.answers():
+        return own_engine.missing()
+    return "" if engine.image(BASE) or BASE_TAR.exists() else str(BASE_TAR)
 
 
-needs_engine = pytest.mark.skipif("not __import__('support.containers').containers.base_is_there()", reason="no engine")
+@contextmanager
+def an_engine(folder: Path) -> Iterator[str]:
+    """The address of an engine with the base image: this machine's where there is one, else one in `folder`.
+
+    This machine's is left without the images that were made for agents in the parent of `folder`.
+    """
+    there = Engine()
+    if not there.answers():
+        with OwnEngine(folder, live_restore=False) as own:
+            yield own.host
+        return
+    if not there.image(BASE):
+        subprocess.run(import_base(), check=True, stdout=subprocess.DEVNULL)
+    yield os.environ.get("DOCKER_HOST", "")
+    _leave_nothing_of(folder.parent)
+
+
+def _leave_nothing_of(run: Path) -> None:
+    """Remove the images of agents that kept their state below `run`."""
+    listing = ["docker", "images", "--filter", f"label={STATE_DIR}", "--format", "{{.ID}}"]
+    for image in dict.fromkeys(subprocess.check_output(listing, text=True).split()):
+        label = ["docker", "inspect", "--format", f'{{{{index .Config.Labels "{STATE_DIR}"}}}}', image]
+        if subprocess.run(label, capture_output=True, text=True, check=False).stdout.startswith(f"{run}/"):
+            subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=False)
 
 
 def a_launch(path: Path) -> Launch:
@@ -59,6 +89,16 @@ def image_by_hand() -> str:
     """The id of an image with Python and the shim."""
     files = {Path(str(module.__file__)).name: Path(str(module.__file__)).read_bytes() for module in (inside, shim)}
     return Engine().build(io.BytesIO(tar_of({"Dockerfile": _BY_HAND.encode()} | files)), "fogline/by-hand:test")
+
+
+def remove_images(*names: str) -> None:
+    """Remove images that were built from a context, and what was needed only to build them."""
+    label = '{{index .Config.Labels "fogline.environment"}}'
+    locks = {subprocess.check_output(["docker", "inspect", "--format", label, name], text=True) for name in names}
+    subprocess.run(["docker", "rmi", *names], check=True, stdout=subprocess.DEVNULL)
+    for lock in locks:
+        left = f"label=fogline.environment={lock.strip()}"
+        subprocess.run(["docker", "image", "prune", "--force", "--filter", left], check=True, stdout=subprocess.DEVNULL)
 
 
 class InContainer(DockerDriver):

@@ -32,7 +32,7 @@ OPTIONAL_LIBRARIES = {
     "ai_edge_litert": ("frameworks/tflite_model",),
     "tflite_runtime": ("frameworks/tflite_model",),
     "numpy": ("frameworks/",),
-    "docker": ("drivers/docker",),
+    "docker": ("drivers/docker", "container/images"),
     "typer": ("coordinator/cli/",),
     "rich": ("coordinator/cli/", "coordinator/demo/"),
     "pydantic": ("coordinator/padl/",),

@@ -1,4 +1,4 @@
-"""A container engine of the test's own, which may be stopped and started."""
+"""A container engine of the tests' own, which may be stopped and started."""
 
 from __future__ import annotations
 
@@ -9,32 +9,41 @@ import subprocess
 import time
 from pathlib import Path
 
-from support.containers import BASE, BASE_TAR
+BASE = "fogline/python:3.11"
+BASE_TAR = Path(__file__).parents[2] / "build" / "python-3.11.tar"
+"""Made by `tests/support/base_image.sh`, once."""
 
 
 def missing() -> str:
     """What it cannot run without; empty when all is there."""
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         return "root and dockerd"
-    return "" if BASE_TAR.exists() else f"{BASE_TAR.name}, which tests/support/base_image.sh makes"
+    return "" if BASE_TAR.exists() else str(BASE_TAR)
+
+
+def import_base(*where: str) -> list[str]:
+    """The command that brings the base image into an engine."""
+    return ["docker", *where, "import", "--change", "ENV LANG=C.UTF-8", str(BASE_TAR), BASE]
 
 
 class OwnEngine:
     """dockerd with a root, a socket and a containerd of its own; it changes no network of this machine."""
 
-    def __init__(self, folder: Path, *, live_restore: bool) -> None:
+    def __init__(self, folder: Path, *, live_restore: bool = False, room_mb: int = 0) -> None:
+        """`room_mb`: how much all its images and containers may take; 0: as much as there is."""
         self.folder = folder
         folder.mkdir(parents=True)
+        if room_mb:
+            (folder / "data").mkdir()
+            size = f"size={room_mb}m"
+            subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder / "data")], check=True)
         self.host = f"unix://{folder}/e.sock"
         self.live_restore = live_restore
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> OwnEngine:
         self.start()
-        changes = ["--change", "ENV LANG=C.UTF-8"]
-        subprocess.run(
-            ["docker", "-H", self.host, "import", *changes, str(BASE_TAR), BASE], check=True, stdout=subprocess.DEVNULL
-        )
+        subprocess.run(import_base("-H", self.host), check=True, stdout=subprocess.DEVNULL)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -7,35 +7,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
+import os
 import tempfile
 from collections.abc import Collection, Iterable
+from hashlib import sha256
 from pathlib import Path
 
-from fogline.agent.core import recipe
 from fogline.agent.drivers.base import Container
 from fogline.agent.drivers.docker import DockerDriver, hand_over, name_of, shared_terms, user
 from fogline.agent.drivers.docker_engine import STATE_DIR, Engine, Order
-from fogline.agent.host.artifacts import Progress
-from fogline.agent.host.context import Context, key, of_environment, of_segment, pack
+from fogline.agent.host.artifacts import ArtifactCache, Progress
+from fogline.agent.host.contexts import Whole, whole_context
 from fogline.agent.host.environments import Environments
 from fogline.agent.host.workspace import Workspace, existing, write_durably
-from fogline.runtimes.spec import SegmentSpec
+from fogline.runtimes.container import recipe
+from fogline.runtimes.container.context import Files, key, pack
+from fogline.runtimes.spec import SECRETS_VARIABLE, SegmentSpec
 from fogline.wire.terms import ErrorKind, FoglineError
 
 log = logging.getLogger(__name__)
 
-BASE = f"fogline/python:{sys.version_info[0]}.{sys.version_info[1]}"
-"""The image that all others begin with: of the same kind of node as this one, since its wheels are this node's."""
 ENVIRONMENTS, SEGMENTS = "fogline/environment", "fogline/segment"
 IMAGE = "image"
 _KEY_LENGTH = 16
+_PULLS, _PULL_AGAIN_S = 3, 2.0
+"""How often a registry is asked that does not answer, and after how long again."""
 
 
 class Containers:
     """Makes images, one at a time, and knows which one each workspace needs."""
 
-    def __init__(self, state_dir: Path, environments: Environments, artifacts: Path) -> None:
+    def __init__(self, state_dir: Path, environments: Environments, artifacts: ArtifactCache) -> None:
         self._state_dir = state_dir
         self._engine = Engine()
         self.driver = DockerDriver(self._engine)
@@ -48,40 +50,90 @@ class Containers:
         return self._engine.answers()
 
     async def ensure(self, spec: SegmentSpec, workspace: Workspace, progress: Progress) -> None:
-        """Have the segment's image here, and noted in the workspace. Its artifacts are here. Raises FoglineError."""
-        if not spec.lock:
-            sentence = "a container needs packages of its own: start the agent with --environments store"
-            raise FoglineError(ErrorKind.FAILED, sentence)
-        lock = await self._environments.fetch(spec.lock, progress)
-        runtime = await self._environments.runtime()
-        base_id = await asyncio.to_thread(self._engine.image, BASE)
+        """Have the segment's image here, and noted in the workspace. Raises FoglineError."""
+        if spec.image:
+            image = await self._pulled(spec, progress)
+        else:
+            whole = await whole_context(spec, self._artifacts, self._environments, progress)
+            image = await self._made(whole, progress)
+        write_durably(workspace.path / IMAGE, image.encode())
+
+    async def _made(self, whole: Whole, progress: Progress) -> str:
+        """The id of the image: its environment and itself are built where they are not here."""
+        base_id = await asyncio.to_thread(self._engine.image, whole.base)
         if not base_id:
-            raise FoglineError(ErrorKind.FAILED, f"the image {BASE} is not on this node: docker load or import it")
+            sentence = f"the image {whole.base}, which others are built on, is not on this node: docker load, import "
+            raise FoglineError(ErrorKind.FAILED, f"{sentence}or pull it here, or name another with --base-image")
         progress("waiting for its turn to be built")
         async with self._building:
-            made = of_environment(spec.lock, lock, BASE, self._artifacts)
-            tag, parent_id = await self._image(ENVIRONMENTS, made, base_id, progress)
-            made = of_segment(spec, tag, runtime, self._artifacts)
-            _, image = await self._image(SEGMENTS, made, parent_id, progress)
-            write_durably(workspace.path / IMAGE, image.encode())
+            tag, parent_id = await self._image(ENVIRONMENTS, whole.environment, base_id, progress)
+            _, image = await self._image(SEGMENTS, whole.on(tag), parent_id, progress)
+            return image
 
-    async def _image(self, repository: str, made: Context, parent_id: str, progress: Progress) -> tuple[str, str]:
-        """Tag and id of the image that is made of this, which is built when it is not here.
+    async def _pulled(self, spec: SegmentSpec, progress: Progress) -> str:
+        """The id of the image as it was pulled, with a label and a name of ours, by which it is removed again."""
+        whole = sha256(f"{spec.image} {self._state_dir}".encode()).hexdigest()
+        tag = f"{SEGMENTS}:{whole[:_KEY_LENGTH]}"
+        async with self._building:
+            image = await asyncio.to_thread(self._engine.image, tag)
+            if image:
+                return image
+            pulled = await self._pull(spec, progress)
+            files = {"Dockerfile": f"FROM {pulled}\n".encode()}
+            _, image = await self._image(SEGMENTS, files, "", lambda _: None, tag)
+            await asyncio.to_thread(self._engine.remove_images, [spec.image])
+            return image
+
+    async def _pull(self, spec: SegmentSpec, progress: Progress) -> str:
+        login = _login(spec.image_secret)
+        for left in reversed(range(_PULLS)):
+            progress("pulling its image")
+            try:
+                return await asyncio.to_thread(self._engine.pull, spec.image, login, self._from_thread(progress))
+            except FoglineError as error:
+                if error.kind is not ErrorKind.UNREACHABLE or not left:
+                    raise
+                progress(f"{error.sentence}; trying again")
+            await asyncio.sleep(_PULL_AGAIN_S)
+        raise AssertionError  # the last attempt returns or raises
+
+    async def _image(
+        self, repository: str, files: Files, parent_id: str, progress: Progress, tag: str = ""
+    ) -> tuple[str, str]:
+        """Tag and id of the image that is made of these, which is built when it is not here.
 
         Another agent on this machine has its own, of the same layers: so each can remove what it does not need.
         """
-        whole = await asyncio.to_thread(key, made, f"{parent_id} {self._state_dir}")
-        tag = f"{repository}:{whole[:_KEY_LENGTH]}"
+        if not tag:
+            whole = await asyncio.to_thread(key, files, f"{parent_id} {self._state_dir}")
+            tag = f"{repository}:{whole[:_KEY_LENGTH]}"
         image = await asyncio.to_thread(self._engine.image, tag)
         if not image:
             progress("building its image")
             began_s = asyncio.get_running_loop().time()
-            with tempfile.TemporaryFile(dir=self._state_dir) as packed:
-                await asyncio.to_thread(pack, made, packed)
-                packed.seek(0)
-                image = await asyncio.to_thread(self._engine.build, packed, tag, {STATE_DIR: str(self._state_dir)})
+            image = await asyncio.to_thread(self._build, files, tag, self._from_thread(progress))
             log.info("%s: built in %.1f s", tag, asyncio.get_running_loop().time() - began_s)
         return tag, image
+
+    def _build(self, files: Files, tag: str, progress: Progress) -> str:
+        try:
+            with tempfile.TemporaryFile(dir=self._state_dir) as packed:
+                pack(files, packed)
+                packed.seek(0)
+                return self._engine.build(packed, tag, {STATE_DIR: str(self._state_dir)}, progress)
+        except OSError as error:
+            sentence = f"the build context does not fit into {self._state_dir}: {error.strerror or error}"
+            raise FoglineError(ErrorKind.FAILED, sentence) from error
+
+    @staticmethod
+    def _from_thread(progress: Progress) -> Progress:
+        """For whoever tells it outside the event loop."""
+        loop = asyncio.get_running_loop()
+
+        def tell(said: str) -> None:
+            loop.call_soon_threadsafe(progress, said)
+
+        return tell
 
     async def check(self, spec: SegmentSpec, workspace: Workspace) -> tuple[int, bytes]:
         """Check the segment in a container of its image: the exit code and what it printed.
@@ -124,8 +176,13 @@ class Containers:
         except FileNotFoundError:
             sentence = "its image was never made on this node: coord restart makes it"
             raise FoglineError(ErrorKind.NOT_FOUND, sentence) from None
+        intent = workspace.intent()
         labels = {"fogline.assignment": spec.assignment_id, "fogline.cluster": spec.cluster}
-        return Container(image, spec.memory_bytes, spec.cpus, recipe.secrets(spec), labels, tls=recipe.speaks_tls(spec))
+        if intent:  # it is the container's: an image has none, else each revision would be another image
+            labels["fogline.revision"] = str(intent.wish.revision)
+        reads_files = any(end.connector == "file" for end in spec.sources)
+        named = recipe.secrets(spec), recipe.folders(spec), reads_files
+        return Container(image, spec.memory_bytes, spec.cpus, *named, labels, tls=recipe.speaks_tls(spec))
 
     async def clear(self, locks: Collection[str] | None = None) -> None:
         """Remove containers whose workspace is gone, and images that no workspace names.
@@ -166,3 +223,19 @@ def _noted(spaces: Iterable[Workspace]) -> Iterable[str]:
 
 def _check_name(workspace: Workspace) -> str:
     return f"{name_of(workspace.path)}-check"
+
+
+def _login(secret: str) -> dict[str, str]:
+    """What a registry is told, from the secret of this name on this node."""
+    if not secret:
+        return {}
+    file = Path(os.environ.get(SECRETS_VARIABLE, "")) / secret
+    try:
+        user, colon, password = file.read_text().strip().partition(":")
+    except OSError as error:
+        sentence = f"the secret {secret}, with which its image is pulled, cannot be read: put USER:PASSWORD into {file}"
+        raise FoglineError(ErrorKind.FAILED, sentence) from error
+    if not colon:
+        sentence = f"the secret {secret} is no login of a registry: {file} must hold USER:PASSWORD"
+        raise FoglineError(ErrorKind.FAILED, sentence)
+    return {"username": user, "password": password}

@@ -29,7 +29,7 @@ from fogline.agent.host.environments import RUNTIME, Environments
 from fogline.agent.host.facts import gather
 from fogline.agent.host.memory import keep_light
 from fogline.agent.host.workspace import existing, read_json
-from fogline.agent.letters import DeadLetters
+from fogline.agent.letters import DeadLetters, move_former_letters
 from fogline.agent.link import Link
 from fogline.agent.needs import needs
 from fogline.agent.preparation import Preparation
@@ -63,10 +63,11 @@ async def run(config: Config, runtime: tuple[str, ...] = RUNTIME) -> None:
         os.environ[TLS_VARIABLE] = str(config.state_dir / "tls")
         os.environ.setdefault(POSITIONS_VARIABLE, str(config.state_dir / "positions"))
         leftovers.clear_half(config.state_dir)
+        move_former_letters(config.state_dir)
         link = Link(config.coordinator)
         cache = ArtifactCache(config.state_dir / "artifacts", link.fetch, config.artifact_cap_bytes)
         environments = Environments(config.state_dir, cache, runtime, config.environments)
-        containers = await asyncio.to_thread(_containers, config.state_dir, environments, cache.folder)
+        containers = await asyncio.to_thread(_containers, config.state_dir, environments, cache)
         preparation = Preparation(cache, environments, config.refuses, containers)
         driver = EitherDriver(ProcessDriver(), containers.driver if containers else None)
         supervisor = Supervisor(config.state_dir, store, driver, preparation)
@@ -84,7 +85,7 @@ async def run(config: Config, runtime: tuple[str, ...] = RUNTIME) -> None:
     log.info("ended")
 
 
-def _containers(state_dir: Path, environments: Environments, artifacts: Path) -> Containers | None:
+def _containers(state_dir: Path, environments: Environments, artifacts: ArtifactCache) -> Containers | None:
     """None where there is no engine, or not the library that talks to it; then that is not loaded either."""
     socket = Path("/var/run/docker.sock")
     wanted = any(read_json(each.spec).get("container") for each in existing(state_dir))
@@ -140,8 +141,11 @@ def prune(state_dir: Path, *, dry_run: bool) -> list[Removal]:
             wishes = [record.wish for record in store.copies() if record.phase is not Phase.GONE]
             intents = [each.intent() for each in existing(state_dir)]
             wishes += [each.wish for each in intents if each]
-            environments = Environments(state_dir, ArtifactCache(state_dir / "artifacts", Link("").fetch))
-            return asyncio.run(Pruning(state_dir, environments, lambda: wishes).prune(dry_run=dry_run))
+            cache = ArtifactCache(state_dir / "artifacts", Link("").fetch)
+            environments = Environments(state_dir, cache)
+            containers = _containers(state_dir, environments, cache)
+            clear = containers.clear if containers else None
+            return asyncio.run(Pruning(state_dir, environments, lambda: wishes, clear).prune(dry_run=dry_run))
     except FoglineError as error:
         if error.kind is not ErrorKind.CONFLICT:
             raise

@@ -9,6 +9,7 @@ only `purge` removes it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -41,15 +42,26 @@ class LetterRequest:
 
 
 def letters_file(state_dir: Path, pipeline: str) -> Path:
-    """Where the segments of a pipeline keep their dead letters."""
-    return state_dir / "dead-letters" / f"{pipeline}.db"
+    """Where the segments of a pipeline keep their dead letters: in a folder of its own, which containers are given."""
+    return state_dir / "dead-letters" / pipeline / f"{pipeline}.db"
 
 
 def room_for_letters(state_dir: Path, pipeline: str) -> Path:
     """The same, in a folder that is there and only ours. Raises OSError."""
     file = letters_file(state_dir, pipeline)
-    file.parent.mkdir(mode=0o700, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return file
+
+
+def move_former_letters(state_dir: Path) -> None:
+    """Earlier releases had no folder for each. Their processes go on under the former name. Raises OSError."""
+    for former in (state_dir / "dead-letters").glob("*.db"):
+        if not former.is_symlink():
+            file = room_for_letters(state_dir, former.stem)
+            with contextlib.suppress(FileNotFoundError):  # first: without its journal the file could be half
+                former.with_name(f"{former.name}-journal").rename(file.with_name(f"{file.name}-journal"))
+            former.rename(file)
+            former.symlink_to(Path(former.stem, former.name))
 
 
 class DeadLetters:

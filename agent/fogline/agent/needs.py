@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fogline.agent.core.desired import Assignment
 from fogline.agent.host.artifacts import needed_by
+from fogline.agent.host.contexts import needed_for_image
 from fogline.agent.host.environments import Environments
 from fogline.agent.preparation import read_spec
 
@@ -27,5 +28,5 @@ def needs(wishes: Iterable[Assignment], environments: Environments) -> Needs:
     specs = [read_spec(wish) for wish in wishes]
     artifacts = {needed.digest for spec in specs for needed in needed_by(spec)}
     for spec in specs:
-        artifacts |= environments.needed(spec)
+        artifacts |= environments.needed(spec) | needed_for_image(spec, environments.artifacts.folder)
     return Needs(frozenset(artifacts), frozenset(spec.lock for spec in specs if spec.lock))

@@ -8,27 +8,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fogline.agent.core.desired import Assignment
-from fogline.agent.core.recipe import ARTIFACTS, RUNTIME
 from fogline.agent.core.refusals import refusal
 from fogline.agent.drivers.base import Container
 from fogline.agent.drivers.either import NO_ENGINE
 from fogline.agent.drivers.pids import end_group, is_the_one
-from fogline.agent.drivers.shim import start_ticks
 from fogline.agent.host.artifacts import ArtifactCache, Progress, needed_by
 from fogline.agent.host.child import child
 from fogline.agent.host.environments import Environments
 from fogline.agent.host.facts import boot_id
 from fogline.agent.host.workspace import Workspace, last_words, read_json, write_durably
+from fogline.runtimes.container.recipe import ARTIFACTS, RUNTIME
+from fogline.runtimes.container.shim import start_ticks
 from fogline.runtimes.spec import SegmentSpec, SpecError, digest, parse
 from fogline.wire.terms import ErrorKind, FoglineError
 
 if TYPE_CHECKING:
     from fogline.agent.containers import Containers
+
+log = logging.getLogger(__name__)
 
 RELEASE_S = 30.0
 CHECK_NOTE = "check.json"
@@ -61,11 +64,11 @@ class Preparation:
         spec = self.allowed(wish)
         await self.end_former_check(workspace)
         workspace.create(wish)
-        for needed in needed_by(spec):
-            await self._artifacts.ensure(needed, progress)
         if spec.container:
             await self._engine().ensure(spec, workspace, progress)
         else:
+            for needed in needed_by(spec):
+                await self._artifacts.ensure(needed, progress)
             await self._environments.ensure(spec, progress)
         progress("waiting for its turn to be checked")
         async with self._turns:
@@ -102,9 +105,7 @@ class Preparation:
         """
         spec = read_spec(wish)
         workspace.create(wish)
-        made = not spec.lock or self._environments.whole(spec.lock)
-        runtime = await self._environments.command(spec) if made else self._environments.own
-        command = [*runtime, "release", str(workspace.spec)]
+        command = [*await self._released_by(spec), "release", str(workspace.spec)]
         for reader in () if wish.release else wish.release_readers:
             command += ["--reader", reader]
         said = workspace.path / "release.out"
@@ -118,6 +119,17 @@ class Preparation:
         if code != 0:
             raise FoglineError(ErrorKind.FAILED, f"release ended with exit code {code}")
         return "; ".join(_given_up(line) for line in said.read_bytes().splitlines() if line.startswith(b"{"))
+
+    async def _released_by(self, spec: SegmentSpec) -> tuple[str, ...]:
+        """Rather by the agent's own, which may have the libraries, than not at all."""
+        if spec.lock and not spec.container and not self._environments.whole(spec.lock):
+            return self._environments.own
+        try:
+            async with asyncio.timeout(RELEASE_S):
+                return await self._environments.beside(spec)
+        except (FoglineError, TimeoutError) as error:
+            log.warning("%s is released by the agent's own environment: %s", spec.assignment_id, error)
+            return self._environments.own
 
     async def forget(self, wish: Assignment) -> None:
         """Its workspace is gone: so goes what the container engine holds for nobody else."""

@@ -30,7 +30,7 @@ _KINDS: dict[int, ErrorKind] = {
 async def publisher(copy: Copy, queue: str, environments: Environments) -> AsyncIterator[Publisher]:
     """A publisher for one request; its child does not outlive the block."""
     spec = read_spec(copy.wish)
-    command = [*await environments.command(spec), "publish", str(copy.workspace.spec), "--queue", queue]
+    command = [*await environments.beside(spec), "publish", str(copy.workspace.spec), "--queue", queue]
     async with child(command, copy.workspace.path, spec.environment) as process:
         yield Publisher(process)
 

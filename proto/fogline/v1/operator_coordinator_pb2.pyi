@@ -5,7 +5,8 @@ What `coord` asks of the coordinator.
 
 History: protocol 1, first release. Since then, without another protocol: StageObserved.readings (left out by older
 agents, passed over by older coordinators); locks and what is called for them (an older `coord` is refused where a node
-needs locks); Predict and DeploymentStatus.endpoints.
+needs locks); Predict and DeploymentStatus.endpoints; DownloadArtifact; Lock.context and Lock.image (an older `coord` is refused where a
+segment runs in a container).
 """
 
 from collections import abc as _abc
@@ -397,12 +398,20 @@ class Lock(_message.Message):
     TARGET_FIELD_NUMBER: _builtins.int
     REQUIREMENTS_DIGEST_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
     segment: _builtins.str
     target: _builtins.str
     requirements_digest: _builtins.str
     """SHA-256 of what was asked for"""
     digest: _builtins.str
     """of the lock, an artifact"""
+    context: _builtins.str
+    """Where the segment runs in a container; FindLocks tells those of the revision in charge.
+    digest of the build context of its image, an artifact unless there is an image
+    """
+    image: _builtins.str
+    """the image made from it, in a registry, by its digest"""
     def __init__(
         self,
         *,
@@ -410,10 +419,12 @@ class Lock(_message.Message):
         target: _builtins.str = ...,
         requirements_digest: _builtins.str = ...,
         digest: _builtins.str = ...,
+        context: _builtins.str = ...,
+        image: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "requirements_digest", b"requirements_digest", "segment", b"segment", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "digest", b"digest", "image", b"image", "requirements_digest", b"requirements_digest", "segment", b"segment", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -587,6 +598,44 @@ class UploadArtifactReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UploadArtifactReply: _TypeAlias = UploadArtifactReply  # noqa: Y015
+
+@_typing.final
+class DownloadArtifactRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownloadArtifactRequest: _TypeAlias = DownloadArtifactRequest  # noqa: Y015
+
+@_typing.final
+class DownloadArtifactReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownloadArtifactReply: _TypeAlias = DownloadArtifactReply  # noqa: Y015
 
 @_typing.final
 class SubmitRequest(_message.Message):

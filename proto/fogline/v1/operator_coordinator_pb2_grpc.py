@@ -59,6 +59,11 @@ class OperatorCoordinatorStub(object):
                 request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.UploadArtifactRequest.SerializeToString,
                 response_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.UploadArtifactReply.FromString,
                 _registered_method=True)
+        self.DownloadArtifact = channel.unary_stream(
+                '/fogline.v1.OperatorCoordinator/DownloadArtifact',
+                request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.DownloadArtifactRequest.SerializeToString,
+                response_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.DownloadArtifactReply.FromString,
+                _registered_method=True)
         self.FindLocks = channel.unary_unary(
                 '/fogline.v1.OperatorCoordinator/FindLocks',
                 request_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.FindLocksRequest.SerializeToString,
@@ -186,6 +191,13 @@ class OperatorCoordinatorServicer(object):
 
     def UploadArtifact(self, request_iterator, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DownloadArtifact(self, request, context):
+        """A blob of the store, such as the wheel of a lock that somebody else resolved.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -338,6 +350,11 @@ def add_OperatorCoordinatorServicer_to_server(servicer, server):
                     servicer.UploadArtifact,
                     request_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.UploadArtifactRequest.FromString,
                     response_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.UploadArtifactReply.SerializeToString,
+            ),
+            'DownloadArtifact': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadArtifact,
+                    request_deserializer=fogline_dot_v1_dot_operator__coordinator__pb2.DownloadArtifactRequest.FromString,
+                    response_serializer=fogline_dot_v1_dot_operator__coordinator__pb2.DownloadArtifactReply.SerializeToString,
             ),
             'FindLocks': grpc.unary_unary_rpc_method_handler(
                     servicer.FindLocks,
@@ -570,6 +587,33 @@ class OperatorCoordinator(object):
             '/fogline.v1.OperatorCoordinator/UploadArtifact',
             fogline_dot_v1_dot_operator__coordinator__pb2.UploadArtifactRequest.SerializeToString,
             fogline_dot_v1_dot_operator__coordinator__pb2.UploadArtifactReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadArtifact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fogline.v1.OperatorCoordinator/DownloadArtifact',
+            fogline_dot_v1_dot_operator__coordinator__pb2.DownloadArtifactRequest.SerializeToString,
+            fogline_dot_v1_dot_operator__coordinator__pb2.DownloadArtifactReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,7 +5,8 @@ What `coord` asks of the coordinator.
 
 History: protocol 1, first release. Since then, without another protocol: StageObserved.readings (left out by older
 agents, passed over by older coordinators); locks and what is called for them (an older `coord` is refused where a node
-needs locks); Predict and DeploymentStatus.endpoints.
+needs locks); Predict and DeploymentStatus.endpoints; DownloadArtifact; Lock.context and Lock.image (an older `coord` is refused where a
+segment runs in a container).
 """
 
 from collections import abc as _abc
@@ -42,6 +43,8 @@ class OperatorCoordinatorStub:
     MissingArtifacts: _grpc.UnaryUnaryMultiCallable[_operator_coordinator_pb2.MissingArtifactsRequest, _operator_coordinator_pb2.MissingArtifactsReply]
     """Which of these blobs the store lacks."""
     UploadArtifact: _grpc.StreamUnaryMultiCallable[_operator_coordinator_pb2.UploadArtifactRequest, _operator_coordinator_pb2.UploadArtifactReply]
+    DownloadArtifact: _grpc.UnaryStreamMultiCallable[_operator_coordinator_pb2.DownloadArtifactRequest, _operator_coordinator_pb2.DownloadArtifactReply]
+    """A blob of the store, such as the wheel of a lock that somebody else resolved."""
     FindLocks: _grpc.UnaryUnaryMultiCallable[_operator_coordinator_pb2.FindLocksRequest, _operator_coordinator_pb2.FindLocksReply]
     """Of these the locks that are known: of the pipeline's revision in charge, else of whoever asked for the same."""
     KeepLock: _grpc.UnaryUnaryMultiCallable[_operator_coordinator_pb2.KeepLockRequest, _operator_coordinator_pb2.KeepLockReply]
@@ -78,6 +81,8 @@ class OperatorCoordinatorAsyncStub(OperatorCoordinatorStub):
     MissingArtifacts: _aio.UnaryUnaryMultiCallable[_operator_coordinator_pb2.MissingArtifactsRequest, _operator_coordinator_pb2.MissingArtifactsReply]  # type: ignore[assignment]
     """Which of these blobs the store lacks."""
     UploadArtifact: _aio.StreamUnaryMultiCallable[_operator_coordinator_pb2.UploadArtifactRequest, _operator_coordinator_pb2.UploadArtifactReply]  # type: ignore[assignment]
+    DownloadArtifact: _aio.UnaryStreamMultiCallable[_operator_coordinator_pb2.DownloadArtifactRequest, _operator_coordinator_pb2.DownloadArtifactReply]  # type: ignore[assignment]
+    """A blob of the store, such as the wheel of a lock that somebody else resolved."""
     FindLocks: _aio.UnaryUnaryMultiCallable[_operator_coordinator_pb2.FindLocksRequest, _operator_coordinator_pb2.FindLocksReply]  # type: ignore[assignment]
     """Of these the locks that are known: of the pipeline's revision in charge, else of whoever asked for the same."""
     KeepLock: _aio.UnaryUnaryMultiCallable[_operator_coordinator_pb2.KeepLockRequest, _operator_coordinator_pb2.KeepLockReply]  # type: ignore[assignment]
@@ -141,6 +146,14 @@ class OperatorCoordinatorServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_operator_coordinator_pb2.UploadArtifactRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_operator_coordinator_pb2.UploadArtifactReply, _abc.Awaitable[_operator_coordinator_pb2.UploadArtifactReply]]: ...
+
+    @_abc_1.abstractmethod
+    def DownloadArtifact(
+        self,
+        request: _operator_coordinator_pb2.DownloadArtifactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_operator_coordinator_pb2.DownloadArtifactReply], _abc.AsyncIterator[_operator_coordinator_pb2.DownloadArtifactReply]]:
+        """A blob of the store, such as the wheel of a lock that somebody else resolved."""
 
     @_abc_1.abstractmethod
     def FindLocks(

@@ -179,13 +179,17 @@ class LetterFile:
             raise NotKept(f"dead letters {self.path}: {error}") from error
 
     def _made(self) -> tuple[int, int] | None:
-        """Make the file, for its owner alone, when there is none. A file that is there is never opened past
-        SQLite: closing it would drop the locks that other threads hold."""
+        """Make the file, for the owner of its folder alone, when there is none: a container may write it too, as
+        somebody else. A file that is there is never opened past SQLite: closing it would drop the locks that other
+        threads hold."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with contextlib.suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                file = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
                 folder = os.open(self.path.parent, os.O_RDONLY)
+                if os.geteuid() == 0:
+                    os.fchown(file, os.fstat(folder).st_uid, os.fstat(folder).st_gid)
+                os.close(file)
                 os.fsync(folder)
                 os.close(folder)
         except OSError as error:

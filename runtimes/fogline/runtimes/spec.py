@@ -95,6 +95,9 @@ _LATER_KEYS = (
     "memory_bytes",
     "cpus",
     "tls_name",
+    "context",
+    "image",
+    "image_secret",
 )
 """Of segments, stages, endpoints and serving, in a later release than the others; left out while empty, so that the
 digest of what does not use them stays what it was, and no process is replaced for an upgrade."""
@@ -238,6 +241,12 @@ class SegmentSpec:
     """Containers: what it may take at most; 0: as much as there is."""
     cpus: float = 0.0
     """Containers: how many CPUs it may use; 0: as many as there are."""
+    context: str = ""
+    """Containers: SHA-256 of its image's build context, an artifact; empty: the image is pulled."""
+    image: str = ""
+    """Containers: the image in a registry, by its digest: `HOST/NAME@sha256:...`."""
+    image_secret: str = ""
+    """The secret with which the node pulls it, `USER:PASSWORD`; empty: anybody may."""
     spec_version: int = SPEC_VERSION
 
     @property

@@ -9,6 +9,7 @@ import pytest
 
 from fogline.coordinator.core.specs import Source, segment_spec
 from fogline.coordinator.core.split import Segment
+from fogline.coordinator.padl.parse import parse as parse_document
 from fogline.runtimes.spec import SegmentSpec, parse
 from support.documents import a_fused_pipeline, document
 
@@ -41,3 +42,12 @@ def test_stages_that_share_a_container_share_its_limits(
 def test_a_native_spec_has_none_of_the_keys() -> None:
     written = json.loads(spec_of(LIMITED).to_bytes())
     assert not {"container", "memory_bytes", "cpus"} & set(written)
+
+
+@pytest.mark.parametrize("wish", [{"privileged": True}, {"volumes": ["/:/host"]}, {"user": "root"}, {"cap-add": []}])
+def test_there_is_no_way_to_wish_for_more(wish: dict[str, Any]) -> None:
+    raw = a_fused_pipeline(containerized=True)
+    raw["pipeline"]["a"] |= wish
+    _, problems = parse_document(raw)
+    (key,) = wish
+    assert [(each.pointer, each.severity) for each in problems] == [(f"/pipeline/a/{key}", "error")]

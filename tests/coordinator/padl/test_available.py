@@ -17,7 +17,6 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("rollout", {"strategy": "canary"}, "the key 'rollout'"),
     ("monitoring", {}, "the key 'monitoring'"),
     ("notifications", [], "the key 'notifications'"),
-    ("registry", "registry.local", "the key 'registry'"),
     (SCALE + "/secrets", ["token"], "the key 'secrets'"),
     (SCALE + "/deploy/update/on_failure", "retry", "deploy.update.on_failure 'retry'"),
     (SCALE + "/deploy/rollback/on_failure", "retry", "deploy.rollback.on_failure 'retry'"),

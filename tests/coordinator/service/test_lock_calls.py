@@ -90,6 +90,46 @@ def test_the_plan_asks_for_locks_and_a_submit_without_one_is_refused(tmp_path: P
     run(test())
 
 
+def test_a_container_comes_with_its_build_context_or_an_image(tmp_path: Path) -> None:
+    async def test() -> None:
+        boxed = one_stage(containerized=True)
+        async with served(tmp_path) as service, obedient(service.address, "edge", NODE | {"drivers": ["docker"]}):
+            lock = await kept(service, TARGET, b"wheel")
+            kind, sentence = await refused(submitted(service, [lock], **boxed))
+            assert kind == "conflict"
+            assert "of segment a are not resolved for node edge" in sentence
+            lock.context = "c" * 64
+            assert "1 artifacts were not uploaded" in (await refused(submitted(service, [lock], **boxed)))[1]
+            lock.context = await upload(service, b"a context")
+            await submitted(service, [lock], **boxed)
+            (copy,) = service.deployments.get("p").target
+            spec = service.deployments.parsed(copy)
+            assert (spec.context, spec.image) == (lock.context, "")
+            lock.context, lock.image = "d" * 64, f"registry/a@sha256:{'e' * 64}"
+            registry = {"prefix": "registry", "credentials": {"secret": "login"}}
+            await submitted(service, [lock], registry=registry, **boxed)
+            (copy,) = service.deployments.get("p").target
+            spec = service.deployments.parsed(copy)
+            assert (spec.context, spec.image, spec.image_secret) == ("", lock.image, "login")
+            wanted = operator.Lock(segment="a", target=TARGET, requirements_digest="asked")
+            (known,) = (await service.operator.FindLocks(operator.FindLocksRequest(id="p", wanted=[wanted]))).locks
+            assert (known.context, known.image) == (lock.context, lock.image), "it need not be pushed again"
+
+    run(test())
+
+
+def test_what_others_resolved_can_be_had(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with served(tmp_path) as service:
+            digest = await upload(service, bytes(200_000))
+            found = service.operator.DownloadArtifact(operator.DownloadArtifactRequest(digest=digest))
+            assert b"".join([piece.data async for piece in found]) == bytes(200_000)
+            absent = service.operator.DownloadArtifact(operator.DownloadArtifactRequest(digest="0" * 64))
+            assert (await refused(anext(aiter(absent))))[0] == "not-found"
+
+    run(test())
+
+
 def test_a_node_with_its_own_environment_needs_none(tmp_path: Path) -> None:
     async def test() -> None:
         async with served(tmp_path) as service, obedient(service.address, "edge"):

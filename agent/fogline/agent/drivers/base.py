@@ -23,6 +23,10 @@ class Container:
     """0: as many as there are."""
     secrets: tuple[str, ...] = ()
     """Names of the only ones it may see."""
+    folders: dict[str, str] = field(default_factory=dict)
+    """Of the files that it reads (`ro`) or writes (`rw`)."""
+    reads_files: bool = False
+    """It keeps how far it has read."""
     labels: dict[str, str] = field(default_factory=dict)
     tls: bool = False
     """It gets the node's certificate and its key."""

@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fogline.agent.drivers import inside, shim
 from fogline.agent.drivers.base import Container, Exit, Launch
 from fogline.agent.drivers.docker_engine import STATE_DIR, Engine, Found, Order
 from fogline.agent.drivers.pids import PidWatch
 from fogline.agent.drivers.process import SPAWN_S, locked
 from fogline.agent.host.facts import boot_id
 from fogline.agent.host.workspace import Workspace, read_json, write_durably
+from fogline.runtimes.container import inside, recipe, shim
 from fogline.runtimes.spec import POSITIONS_VARIABLE, SECRETS_VARIABLE, TLS_FILES, TLS_VARIABLE
 from fogline.wire.terms import ErrorKind, FoglineError
 
@@ -242,17 +242,31 @@ def shared_terms(workspace: Path, container: Container) -> tuple[list[tuple[Path
     variables = {SECRETS_VARIABLE: _SECRETS, POSITIONS_VARIABLE: _POSITIONS, TLS_VARIABLE: f"{_SECRETS}/{_TLS}"}
     if container.secrets or container.tls:
         mounts.append((_lay_out_secrets(workspace, container), _SECRETS, "ro"))
+    for folder, mode in container.folders.items():
+        _require_mountable(Path(folder), workspace.parents[1])
+        mounts.append((Path(folder), folder, mode))
     return mounts, variables
+
+
+def _require_mountable(folder: Path, state_dir: Path) -> None:
+    """The engine would make it where it is not there, as root's."""
+    found = folder.resolve()
+    if not found.is_dir():
+        raise FoglineError(ErrorKind.FAILED, f"there is no folder {folder} on this node, for the files in it")
+    ours = found.is_relative_to(state_dir) or state_dir.is_relative_to(found)
+    if ours or not recipe.may_be_mounted(str(found)):
+        raise FoglineError(ErrorKind.REFUSED, f"no container is given the folder {found} of this node")
 
 
 def _order(launch: Launch, container: Container) -> Order:
     workspace = launch.workspace
     mounts, variables = shared_terms(workspace, container)
-    positions = Path(os.environ.get(POSITIONS_VARIABLE) or workspace / "positions")
-    for folder in (positions, launch.dead_letters.parent):
+    kept = [(launch.dead_letters.parent, _LETTERS, "rw")]
+    if container.reads_files:
+        kept.append((Path(os.environ.get(POSITIONS_VARIABLE) or workspace / "positions"), _POSITIONS, "rw"))
+    for folder, _, _ in kept:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    mounts += [(positions, _POSITIONS, "rw"), (launch.dead_letters.parent, _LETTERS, "rw")]
-    hand_over(workspace, positions, launch.dead_letters.parent)
+    hand_over(workspace, *(folder for folder, _, _ in kept))
     command = [*launch.runtime, "run", f"{WORKSPACE}/spec.json", "--workspace", WORKSPACE]
     command += ["--artifacts", str(launch.artifacts), "--dead-letters", f"{_LETTERS}/{launch.dead_letters.name}"]
     command += ["--bind"] if launch.bind else []
@@ -261,7 +275,7 @@ def _order(launch: Launch, container: Container) -> Order:
         name_of(workspace),
         container.image,
         tuple(command),
-        tuple(mounts),
+        (*mounts, *kept),
         user(),
         WORKSPACE,
         variables | launch.environment,

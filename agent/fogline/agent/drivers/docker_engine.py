@@ -6,10 +6,8 @@ containers and images, to find them again, and to remove them.
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -17,9 +15,10 @@ from typing import IO, Any, TypeVar
 
 import docker
 import requests
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import DockerException, NotFound
 
-from fogline.agent.core import recipe
+from fogline.runtimes.container import recipe
+from fogline.runtimes.container.images import ANSWER_S, EngineError, Images, Tell
 from fogline.wire.terms import ErrorKind, FoglineError
 
 STATE_DIR = "fogline.state-dir"
@@ -28,13 +27,8 @@ LOCK = recipe.ENVIRONMENT
 PIDS = 512
 """How many processes and threads a container may have."""
 _TMP_BYTES = 64 * 1024**2
-_UNIX = "unix://"
-_USUAL = "unix:///var/run/docker.sock"
 _THERE_S = 5
-_ANSWER_S = 60
-_BUILD_S = 900
 _LOG_BYTES = 1024**2
-_SHOWN = 600
 _T = TypeVar("_T")
 
 
@@ -75,8 +69,7 @@ class Engine:
     """Made when it is first needed, and found again after the engine was away."""
 
     def __init__(self) -> None:
-        self._clients: dict[int, docker.DockerClient] = {}
-        """By how long they wait for an answer."""
+        self._images = Images()
 
     def answers(self) -> bool:
         """Whether there is an engine that takes orders from us."""
@@ -87,31 +80,24 @@ class Engine:
 
     def image(self, name: str) -> str:
         """The id of an image that is here; empty when it is not."""
+        with _sentences():
+            return self._images.image(name)
 
-        def look(client: docker.DockerClient) -> str:
-            try:
-                return str(client.images.get(name).id)
-            except ImageNotFound:
-                return ""
+    def build(
+        self,
+        context: IO[bytes],
+        tag: str,
+        labels: Mapping[str, str] = MappingProxyType({}),
+        tell: Tell = lambda _: None,
+    ) -> str:
+        """The id of the image made from a context (tar), without any network; nothing stays of one that fails."""
+        with _sentences():
+            return self._images.build(context, tag, labels, tell)
 
-        return self._ask(f"look for the image {name}", look)
-
-    def build(self, context: IO[bytes], tag: str, labels: Mapping[str, str] = MappingProxyType({})) -> str:
-        """The id of the image made from a context (tar), without any network."""
-
-        def make(client: docker.DockerClient) -> str:
-            image, _ = client.images.build(
-                fileobj=context,
-                labels=dict(labels),
-                custom_context=True,
-                tag=tag,
-                network_mode="none",
-                rm=True,
-                forcerm=True,
-            )
-            return str(image.id)
-
-        return self._ask("build the image", make, _BUILD_S)
+    def pull(self, name: str, login: Mapping[str, str], tell: Tell) -> str:
+        """The id of the image pulled by its digest (`REPOSITORY@sha256:...`)."""
+        with _sentences():
+            return self._images.pull(name, login, tell)
 
     def start(self, order: Order) -> Found:
         """Make a container and start it. What cannot be started is removed."""
@@ -209,40 +195,20 @@ class Engine:
 
     def remove_images(self, names: Iterable[str]) -> None:
         """Remove images by tag or id; those that a container uses stay."""
+        with _sentences():
+            self._images.remove(names)
 
-        def go(client: docker.DockerClient) -> None:
-            for name in names:
-                with suppress(APIError):
-                    client.images.remove(name)
-
-        self._ask("remove images", go)
-
-    def _ask(self, what: str, question: Callable[[docker.DockerClient], _T], timeout_s: int = _ANSWER_S) -> _T:
-        if not _there():
-            raise FoglineError(ErrorKind.UNREACHABLE, f"the container engine cannot {what}: it does not answer")
-        try:
-            if timeout_s not in self._clients:
-                self._clients[timeout_s] = docker.DockerClient.from_env(timeout=timeout_s)
-            return question(self._clients[timeout_s])
-        except (DockerException, requests.RequestException) as error:
-            away = isinstance(error, requests.RequestException) or "Error while fetching server API" in str(error)
-            kind = ErrorKind.UNREACHABLE if away else ErrorKind.FAILED
-            said = "the engine does not answer" if away else _words(error)
-            raise FoglineError(kind, f"the container engine cannot {what}: {said}") from error
+    def _ask(self, what: str, question: Callable[[docker.DockerClient], _T], timeout_s: int = ANSWER_S) -> _T:
+        with _sentences():
+            return self._images.ask(what, question, timeout_s)
 
 
-def _there() -> bool:
-    """Whether anybody listens; asked by ourselves, since the library leaves its socket open when nobody does."""
-    host = os.environ.get("DOCKER_HOST") or _USUAL
-    if not host.startswith(_UNIX):
-        return True
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(_THERE_S)
-        try:
-            probe.connect(host.removeprefix(_UNIX))
-        except OSError:
-            return False
-    return True
+@contextmanager
+def _sentences() -> Iterator[None]:
+    try:
+        yield
+    except EngineError as error:
+        raise FoglineError(ErrorKind.UNREACHABLE if error.away else ErrorKind.FAILED, str(error)) from error
 
 
 def _terms(order: Order) -> dict[str, Any]:
@@ -281,8 +247,3 @@ def _found(document: Mapping[str, Any]) -> Found:
         out_of_memory=bool(state["OOMKilled"]),
         labels=document["Config"].get("Labels") or {},
     )
-
-
-def _words(error: Exception) -> str:
-    said = getattr(error, "explanation", None) or str(error)
-    return " ".join(str(said).split())[-_SHOWN:]

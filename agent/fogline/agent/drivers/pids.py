@@ -9,7 +9,7 @@ import select
 import signal
 import time
 
-from fogline.agent.drivers import shim
+from fogline.runtimes.container import shim
 
 _ROUNDS = 5
 """A group that still forks while it is ended is looked at again, so often."""

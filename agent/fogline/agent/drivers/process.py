@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from fogline.agent.drivers import shim
 from fogline.agent.drivers.base import Exit, Launch
 from fogline.agent.drivers.pids import PidWatch, end_group, is_the_one
 from fogline.agent.host.facts import boot_id
 from fogline.agent.host.workspace import Workspace, read_json
+from fogline.runtimes.container import shim
 from fogline.wire.terms import ErrorKind, FoglineError
 
 SPAWN_S = 60.0

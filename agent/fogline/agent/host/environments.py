@@ -38,6 +38,8 @@ AGAIN_AFTER_S = 15.0
 _UNPACKED = 4
 """So many times its size a wheel takes once it is unpacked, about."""
 _STORE, _OWN = "store", "own"
+_OWN_CONNECTORS = frozenset({"file", "mqtt"})
+"""They need no library."""
 
 
 _IN_DOUBT = "in-doubt"
@@ -52,13 +54,13 @@ class Environments:
     ) -> None:
         """`source`: where packages come from, as in `--environments`."""
         self.own = own
+        self.artifacts = artifacts
         self.folder = state_dir / "environments"
         self.installing = asyncio.Lock()
         """Held while uv writes into its cache; one installation at a time is what a small node can bear."""
         self.make_room: Callable[[], Awaitable[None]] = _no_room
         """Called when the disk is too short for another one; whoever knows what is needed sets it."""
         self._state_dir = state_dir
-        self._artifacts = artifacts
         self._source = source
         self._cache = state_dir / "uv-cache"
         self._wheels = state_dir / "wheels"
@@ -83,11 +85,11 @@ class Environments:
                 await self._make(spec.lock, progress)
 
     async def command(self, spec: SegmentSpec) -> tuple[str, ...]:
-        """What `fogline.runtimes` is started by for this spec, outside any container.
+        """What `fogline.runtimes` is started by for this spec, in its environment out here.
 
         Raises FoglineError when its environment is gone.
         """
-        if not spec.lock or spec.container:
+        if not spec.lock:
             return self.own
         home = self.folder / spec.lock
         if not self.whole(spec.lock):
@@ -95,6 +97,17 @@ class Environments:
             raise FoglineError(ErrorKind.NOT_FOUND, sentence)
         runtime.point(home, await self.runtime())
         return str(home / "bin" / "python"), "-I", "-m", "fogline.runtimes"
+
+    async def beside(self, spec: SegmentSpec) -> tuple[str, ...]:
+        """The same for what reaches a segment's queues from outside its process, whether or not that is a container.
+
+        One that a container holds cannot be used out here: it is made once more where its queues need libraries.
+        """
+        if spec.container and all(end.connector in _OWN_CONNECTORS for end in (*spec.sources, *spec.sinks)):
+            return self.own
+        if spec.container:
+            await self.ensure(spec, lambda _: None)
+        return await self.command(spec)
 
     async def runtime(self) -> Path:
         """The folder that environments have `fogline.runtimes` from."""
@@ -107,18 +120,18 @@ class Environments:
         return (self.folder / digest / "bin" / "python").exists()
 
     def needed(self, spec: SegmentSpec) -> set[str]:
-        """Artifacts without which the environment could not be made: none once it is whole."""
-        if not spec.lock or self.whole(spec.lock):
+        """Artifacts without which the environment could not be made: none once it is whole, but for a container's."""
+        if not spec.lock or (self.whole(spec.lock) and not spec.container):
             return set()
         try:
-            lock = locks.parse((self._artifacts.folder / spec.lock).read_bytes())
+            lock = locks.parse((self.artifacts.folder / spec.lock).read_bytes())
         except (OSError, FoglineError):  # not here yet, so its wheels are not asked for either
             return {spec.lock}
         return {spec.lock, *(wheel.sha256 for wheel in lock.wheels)}
 
     async def fetch(self, digest: str, progress: Progress) -> Lock:
         """The lock and, from a store, its wheels, once they are among the artifacts. Raises FoglineError."""
-        fetched = await self._artifacts.ensure(Needed(digest, label="the list of its packages"), progress)
+        fetched = await self.artifacts.ensure(Needed(digest, label="the list of its packages"), progress)
         lock = await asyncio.to_thread(_read, fetched)
         reason = locks.unfit(lock.target, node_target())
         if reason:
@@ -126,7 +139,7 @@ class Environments:
         if self._source == _STORE:
             for number, wheel in enumerate(lock.wheels, start=1):
                 label = f"{number} of {len(lock.wheels)} wheels, {wheel.name}"
-                await self._artifacts.ensure(Needed(wheel.sha256, label=label), progress)
+                await self.artifacts.ensure(Needed(wheel.sha256, label=label), progress)
         return lock
 
     async def _make(self, digest: str, progress: Progress) -> None:
@@ -177,7 +190,7 @@ class Environments:
         for wheel in lock.wheels:
             folder = self._wheels / wheel.sha256
             folder.mkdir(parents=True, exist_ok=True)
-            _replace_link(self._artifacts.folder / wheel.sha256, folder / wheel.file)
+            _replace_link(self.artifacts.folder / wheel.sha256, folder / wheel.file)
             folders.append(folder)
         return folders
 

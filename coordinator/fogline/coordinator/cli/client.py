@@ -32,6 +32,12 @@ def connect(address: str, *, insecure: bool = False) -> Iterator[operator_grpc.O
             raise from_rpc(error, address) from error
 
 
+def download(stub: operator_grpc.OperatorCoordinatorStub, digest: str) -> Iterator[bytes]:
+    """A blob of the coordinator's store, in pieces."""
+    for piece in stub.DownloadArtifact(operator.DownloadArtifactRequest(digest=digest)):
+        yield piece.data
+
+
 def upload(stub: operator_grpc.OperatorCoordinatorStub, digest: str, data: Iterable[bytes]) -> None:
     """Send one blob in chunks; the coordinator verifies its digest."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -19,14 +20,17 @@ from fogline.coordinator.cli.following import (
     stage_rows,
     status_json,
 )
+from fogline.coordinator.cli.images import with_images
 from fogline.coordinator.cli.locking import Settled, settle
 from fogline.coordinator.cli.options import (
     DEFAULT_ADDRESS,
+    BaseImageOption,
     CoordinatorOption,
     FilesArgument,
     IdArgument,
     InsecureOption,
     OutputOption,
+    RegistryOption,
     SetOption,
     UpgradeOption,
 )
@@ -39,6 +43,19 @@ from fogline.v1 import operator_coordinator_pb2_grpc as operator_grpc
 RUNS = {"running", "degraded"}
 
 
+@dataclass(frozen=True)
+class Submitting:
+    """How a document is submitted."""
+
+    detach: bool = False
+    """Not followed to a verdict."""
+    upgrade: bool = False
+    again: bool = False
+    """Both as in `settle`."""
+    base_image: str = ""
+    """As in `with_images`."""
+
+
 def submit(  # noqa: PLR0913  # one for each option
     files: FilesArgument,
     settings: SetOption = None,
@@ -46,6 +63,8 @@ def submit(  # noqa: PLR0913  # one for each option
     coordinator: CoordinatorOption = DEFAULT_ADDRESS,
     insecure: InsecureOption = False,
     upgrade: UpgradeOption = False,
+    registry: RegistryOption = None,
+    base_image: BaseImageOption = "",
     output_: OutputOption = Output.TABLE,
 ) -> None:
     """Run a pipeline and follow it to a verdict.
@@ -57,23 +76,22 @@ def submit(  # noqa: PLR0913  # one for each option
 
     Example: coord submit pipeline.json site.json
     """
-    ready = read(files, settings)
+    ready = read(files, [*(settings or ()), *([f"registry.prefix={registry}"] if registry else [])])
     with connect(coordinator, insecure=insecure) as stub:
-        raise typer.Exit(submit_ready(stub, ready, detach=detach, upgrade=upgrade, output_=output_))
+        how = Submitting(detach=detach, upgrade=upgrade, base_image=base_image)
+        raise typer.Exit(submit_ready(stub, ready, how, output_=output_))
 
 
 def submit_ready(
     stub: operator_grpc.OperatorCoordinatorStub,
     ready: Ready,
+    how: Submitting = Submitting(),
     *,
-    detach: bool = False,
-    upgrade: bool = False,
-    again: bool = False,
     output_: Output,
 ) -> int:
-    """Plan, resolve, upload, submit, follow; returns the exit code. `again`: as in `settle`."""
+    """Plan, resolve, upload, submit, follow; returns the exit code."""
     show = show_plan if output_ is Output.TABLE else show_nothing
-    settled = settle(stub, ready, upgrade=upgrade, again=again, tell=teller(output_), show=show)
+    settled = settle(stub, ready, upgrade=how.upgrade, again=how.again, tell=teller(output_), show=show)
     reply, problems = settled.reply, settled.problems
     result: dict[str, Any] = {"id": reply.id, "revision": None, "state": "refused", "succeeded": False}
     result |= {"verdict": "the plan has errors", "plan": plan_json(reply, problems), "stages": []}
@@ -84,7 +102,8 @@ def submit_ready(
         code = UNPLACEABLE
     else:
         upload_missing(stub, _artifacts(ready), "artifacts", teller(output_))
-        result |= _accepted(stub, settled, detach=detach, quiet=output_ is Output.JSON)
+        settled = with_images(stub, settled, how.base_image, tell=teller(output_))
+        result |= _accepted(stub, settled, detach=how.detach, quiet=output_ is Output.JSON)
         code = 0 if result["succeeded"] else FAILED
     if output_ is Output.JSON:
         output.print_json(result)

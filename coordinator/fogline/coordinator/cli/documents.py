@@ -147,6 +147,8 @@ def trial(
     """
     ready = read(files, settings, here=True)
     output.say_problems(ready.warnings)
+    if any(map(ready.document.contains, ready.document.pipeline.values())):
+        output.say("tried without containers, which give the same records: coord run has them")
     needs = needs_without_queues(ready.document, list(ready.document.pipeline), ready.resolved.requirements)
     python = str(interpreter(needs, output.say, upgrade=upgrade)) if apart_from_coord(needs) else sys.executable
     with tempfile.TemporaryDirectory(prefix="fogline-test-") as scratch:

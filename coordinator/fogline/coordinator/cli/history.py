@@ -11,10 +11,12 @@ import typer
 from fogline.coordinator.cli import output
 from fogline.coordinator.cli.client import CALL_S, connect
 from fogline.coordinator.cli.documents import UNPLACEABLE, errors, read
+from fogline.coordinator.cli.images import as_planned
 from fogline.coordinator.cli.locking import as_known
 from fogline.coordinator.cli.moments import SinceOption, iso, shown, since
 from fogline.coordinator.cli.options import (
     DEFAULT_ADDRESS,
+    BaseImageOption,
     CoordinatorOption,
     FilesArgument,
     IdArgument,
@@ -94,6 +96,7 @@ def diff(
     settings: SetOption = None,
     coordinator: CoordinatorOption = DEFAULT_ADDRESS,
     insecure: InsecureOption = False,
+    base_image: BaseImageOption = "",
     output_: OutputOption = Output.TABLE,
 ) -> None:
     """Show what a submit would change, and change nothing.
@@ -105,7 +108,7 @@ def diff(
     """
     ready = read(files, settings)
     with connect(coordinator, insecure=insecure) as stub:
-        known = as_known(stub, ready)
+        known = as_planned(as_known(stub, ready), base_image)
         plan, problems = known.reply, known.problems
         output.say_problems(problems)
         if errors(problems):

@@ -5,7 +5,7 @@ where the user's index and keys are.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fogline.coordinator.artifacts.conflicts import quarrel
@@ -33,6 +33,8 @@ Tell = Callable[[str], None]
 Show = Callable[[operator.PlanReply, Sequence[Problem]], None]
 _Key = tuple[str, str]
 """Digest of the requirements, target: what a lock is made for."""
+_Place = tuple[str, str]
+"""Segment, target."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class _Plan:
     problems: list[Problem]
     wishes: list[_Wish]
     known: dict[_Key, str]
+    images: dict[_Place, operator.Lock] = dataclasses.field(default_factory=dict)
+    """What the revision in charge runs in containers from."""
 
 
 def ask_plan(stub: operator_grpc.OperatorCoordinatorStub, ready: Ready) -> tuple[operator.PlanReply, list[Problem]]:
@@ -130,14 +134,25 @@ def settle(
             return Settled(ready, plan.reply, [*plan.problems, *refused], unresolved=refused)
         _store(stub, plan.wishes, fresh, tell)
         digests = plan.known | {key: lock.digest for key, lock in fresh.items()}
-        return Settled(ready, plan.reply, plan.problems, [wish.lock(digests[wish.key]) for wish in plan.wishes])
+        return Settled(ready, plan.reply, plan.problems, _locks(plan, digests))
 
 
 def as_known(stub: operator_grpc.OperatorCoordinatorStub, ready: Ready) -> Settled:
     """The same as far as it is known to the coordinator; nothing is resolved."""
     plan = _remembered(stub, ready)
-    locks = [wish.lock(plan.known[wish.key]) for wish in plan.wishes if wish.key in plan.known]
-    return Settled(plan.ready, plan.reply, plan.problems, locks)
+    return Settled(plan.ready, plan.reply, plan.problems, _locks(plan, plan.known))
+
+
+def _locks(plan: _Plan, digests: Mapping[_Key, str]) -> list[operator.Lock]:
+    """A lock for each wish that has one, with the image that was made for the same place before."""
+    found = []
+    for wish in plan.wishes:
+        if wish.key in digests:
+            lock = wish.lock(digests[wish.key])
+            if former := plan.images.get((lock.segment, lock.target)):
+                lock.context, lock.image = former.context, former.image
+            found.append(lock)
+    return found
 
 
 def _planned(stub: operator_grpc.OperatorCoordinatorStub, ready: Ready) -> _Plan:
@@ -156,7 +171,8 @@ def _remembered(stub: operator_grpc.OperatorCoordinatorStub, ready: Ready) -> _P
     if apart:
         return _remembered(stub, dataclasses.replace(ready, apart=(*ready.apart, *apart)))
     known = {(each.requirements_digest, each.target): each.digest for each in found.locks}
-    return dataclasses.replace(plan, known=known)
+    images = {(each.segment, each.target): each for each in found.locks}
+    return dataclasses.replace(plan, known=known, images=images)
 
 
 def _holds(ready: Ready, apart: operator.Incompatible) -> bool:
@@ -170,7 +186,7 @@ def _asked(ready: Ready, stages: Sequence[str]) -> str:
 
 
 def _wishes(ready: Ready, reply: operator.PlanReply) -> list[_Wish]:
-    automatic = _automatic(ready, reply)
+    automatic = cut_queues(ready, reply)
     own = ready.resolved.requirements
     return [
         _Wish(segment, target, segment_needs(ready.document, segment.stages, own, automatic))
@@ -179,7 +195,7 @@ def _wishes(ready: Ready, reply: operator.PlanReply) -> list[_Wish]:
     ]
 
 
-def _automatic(ready: Ready, reply: operator.PlanReply) -> dict[Link, Queue]:
+def cut_queues(ready: Ready, reply: operator.PlanReply) -> dict[Link, Queue]:
     """The queues of cut links as the document gives them; a default broker's ask for no more than these."""
     if is_api(ready.document):
         return {}

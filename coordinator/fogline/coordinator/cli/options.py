@@ -40,4 +40,21 @@ UpgradeOption = Annotated[
         help="Resolve packages anew, to their newest versions, instead of keeping those that were resolved.",
     ),
 ]
+BaseImageOption = Annotated[
+    str,
+    typer.Option(
+        "--base-image",
+        metavar="IMAGE",
+        envvar="FOGLINE_BASE_IMAGE",
+        help="What images of segments begin with: one with Python; the default is fogline/python:MINOR.",
+    ),
+]
+RegistryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--registry",
+        metavar="HOST/PATH",
+        help="Build images here and push them there, instead of having nodes build: registry.prefix of the document.",
+    ),
+]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Pipeline id, or the beginning of one.")]

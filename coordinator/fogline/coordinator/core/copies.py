@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fogline.coordinator.core.deployment import Copy, Deployment, Phase
 from fogline.coordinator.core.fleet import Node, NodeState
@@ -38,9 +38,11 @@ def copies_of(planned: Planned, cluster: str, fleet: Sequence[Node]) -> tuple[tu
         several = segment.each or len(segment.replicas) > 1
         for name, node in segment.replicas:
             host = known.get(node, Node(node))
-            lock = planned.locks.get((segment.name, host.target), "")
             facts = facts_of(host) if node in known else {}
-            replica = Replica(name, several, facts, lock, planned.servings.get(segment.name))
+            replica = Replica(name, several, facts, serving=planned.servings.get(segment.name))
+            if lock := planned.locks.get((segment.name, host.target)):
+                context = "" if lock.image else lock.context
+                replica = replace(replica, lock=lock.digest, context=context, image=lock.image)
             spec = segment_spec(planned.document, segment, cluster, sources, planned.automatic, replica)
             blob = spec.to_bytes()
             key = digest(blob)
@@ -50,14 +52,20 @@ def copies_of(planned: Planned, cluster: str, fleet: Sequence[Node]) -> tuple[tu
 
 
 def unlocked(planned: Planned, fleet: Sequence[Node]) -> list[tuple[str, Node]]:
-    """Segments without a lock for a node that needs one, with that node."""
+    """Segments without a lock, or an image, for a node that needs one, with that node."""
     known = {node.name: node for node in fleet}
     return [
         (segment.name, known[node])
         for segment in planned.segments
         for _, node in segment.replicas
-        if node in known and known[node].target and (segment.name, known[node].target) not in planned.locks
+        if node in known and known[node].target and not _is_resolved(planned, segment, known[node].target)
     ]
+
+
+def _is_resolved(planned: Planned, segment: Segment, target: str) -> bool:
+    lock = planned.locks.get((segment.name, target))
+    contained = planned.document.contains(planned.document.pipeline[segment.stages[0]])
+    return lock is not None and (not contained or bool(lock.context))
 
 
 def nodes_of(copies: Iterable[Copy]) -> dict[str, list[str]]:

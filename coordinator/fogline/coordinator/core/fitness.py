@@ -33,7 +33,7 @@ def unfit(document: Document, names: Sequence[str], node: Node, *, local: bool) 
 def _lacking_driver(document: Document, stages: Sequence[Stage], node: Node) -> str:
     contained = any(document.contains(stage) for stage in stages)
     if contained and "docker" not in node.drivers:
-        return "has no container engine"
+        return "has no container engine, or not the library that talks to it: fogline[docker]"
     if contained and node.environments == OWN:
         return "makes no environments, of which a container needs one: start its agent with --environments store"
     if "process" not in node.drivers and not all(document.contains(stage) for stage in stages):

@@ -1,12 +1,12 @@
-"""What was resolved for a revision: the locks of its segments, and which stages had to be parted for it. Pure."""
+"""What was resolved for a revision: the locks and images of its segments, and which stages had to be parted for it.
+
+Pure.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-Locks = Mapping[tuple[str, str], str]
-"""(Segment, target) -> digest of the lock."""
 
 
 @dataclass(frozen=True, order=True)
@@ -20,6 +20,15 @@ class KnownLock:
     """SHA-256 of what its environment was to hold."""
     digest: str
     """Of the lock, an artifact."""
+    context: str = ""
+    """Digest of the build context of the segment's image, where it runs in a container; an artifact, unless there is
+    an image."""
+    image: str = ""
+    """The image made from it, in a registry, by its digest."""
+
+
+Locks = Mapping[tuple[str, str], KnownLock]
+"""(Segment, target) -> what was resolved for it."""
 
 
 @dataclass(frozen=True, order=True)
@@ -43,7 +52,7 @@ class Resolution:
     @property
     def by_place(self) -> Locks:
         """The locks by where they are used."""
-        return {(each.segment, each.target): each.digest for each in self.locks}
+        return {(each.segment, each.target): each for each in self.locks}
 
 
 NOTHING = Resolution()

@@ -44,6 +44,10 @@ class Replica:
     """What templates stand for: `name`, `layer`, `label.X`."""
     lock: str = ""
     """Digest of the lock of its environment; empty: it runs in the agent's own."""
+    context: str = ""
+    """Digest of the build context of its image, where it runs in a container."""
+    image: str = ""
+    """That image in a registry; then there is no context."""
     serving: ServingSpec | None = None
     """How it answers requests, in API mode."""
 
@@ -113,6 +117,33 @@ def segment_spec(
         container=contained,
         memory_bytes=_most(stage.resources.memory_bytes for stage in stages) if contained else 0,
         cpus=_most(stage.resources.cpus for stage in stages) if contained else 0.0,
+        context=replica.context,
+        image=replica.image,
+        image_secret=document.registry_secret if replica.image else "",
+    )
+
+
+def image_spec(
+    document: Document, segment: Segment, automatic: Mapping[Link, Queue], artifacts: Mapping[str, str], lock: str
+) -> SegmentSpec:
+    """As much of a segment's spec as its image depends on, whatever node and copy it is for.
+
+    `artifacts` is stage -> digest and must hold every stage of it.
+    """
+    members = set(segment.stages)
+    queues = {name for each in segment.stages for name in _touched(document.pipeline[each])} & document.queues.keys()
+    connectors = {document.queues[name].connector for name in queues}
+    connectors |= {queue.connector for link, queue in automatic.items() if members & set(link)}
+    return SegmentSpec(
+        pipeline=document.id,
+        segment=segment.name,
+        replica=LONE.name,
+        lane=LANE,
+        cluster="",
+        stages=tuple(stage_spec(document, name, Source(artifact=artifacts[name])) for name in segment.stages),
+        sources=tuple(EndpointSpec("", segment.name, each, {}, "") for each in sorted(connectors)),
+        lock=lock,
+        container=True,
     )
 
 
@@ -232,6 +263,11 @@ def _written(stage: Stage) -> tuple[str, ...]:
     """The outputs, and the queue that gets a copy of every dead letter."""
     errors = stage.on_error.queue if stage.on_error else None
     return (*stage.outputs, *((errors,) if errors else ()))
+
+
+def _touched(stage: Stage) -> tuple[str, ...]:
+    """Everything it reads and writes."""
+    return (*stage.inputs, *_written(stage))
 
 
 def _queue_options(queue: Queue) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
@@ -28,10 +29,14 @@ class LocalCluster:
     address: str
     children: Children
     folder: Path
+    storing: list[Path] = field(default_factory=list)
+    """The state folders of agents that make environments."""
 
     def start_agent(self, name: str, layer: str, environments: str = OWN) -> None:
         """Start one agent and return; `wait_for_nodes` waits. `environments`: where its stages' packages come from."""
         state = self.folder / name
+        if environments != OWN:
+            self.storing.append(state)
         arguments = ["run", "--coordinator", self.address, "--name", name, "--layer", layer, "--tied"]
         arguments += ["--environments", environments, "--ports", f"{first_free_port()}-{LAST_PORT}"]
         self.children.start(name, command("fogline.agent.cli", *arguments, "--state-dir", str(state)))
@@ -47,10 +52,13 @@ class LocalCluster:
         self.children.wait_until(f"{count} connected nodes", joined)
 
     def end_deployments(self) -> None:
-        """Stop every deployment and end its broker sessions, so that nothing is left in anybody's broker."""
+        """Stop every deployment and end its broker sessions, so that nothing is left in anybody's broker, or engine."""
         with connect(self.address) as stub:
             for each in stub.ListDeployments(operator.ListDeploymentsRequest(), timeout=CALL_S).deployments:
                 stub.Delete(operator.DeleteRequest(id=each.id))
+        for state in self.storing:  # images lie outside their folder
+            prune = command("fogline.agent.cli", "prune", "--state-dir", str(state))
+            subprocess.run(prune, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fogline.coordinator.cli.client import CALL_S, connect
-from fogline.coordinator.cli.deployments import submit_ready
+from fogline.coordinator.cli.deployments import Submitting, submit_ready
 from fogline.coordinator.cli.documents import Ready, apart_from_coord, read
 from fogline.coordinator.cli.following import FAILED, show_status
 from fogline.coordinator.cli.output import Output, say
@@ -42,10 +42,11 @@ def run_here(files: Sequence[Path], settings: Sequence[str] | None = None, *, up
         say("every machine of this document is this one")
     document = ready.document
     needs = segment_needs(document, list(document.pipeline), ready.resolved.requirements, {})
+    contained = any(map(document.contains, document.pipeline.values()))
     try:
         with local_cluster() as cluster:
             _start_brokers(cluster, ready.document)
-            cluster.start_agent(NODE, "edge", STORE if apart_from_coord(needs) else OWN)
+            cluster.start_agent(NODE, "edge", STORE if contained or apart_from_coord(needs) else OWN)
             cluster.wait_for_nodes(1)
             return _until_finished(cluster, ready, upgrade=upgrade)
     except Interrupted:
@@ -55,7 +56,7 @@ def run_here(files: Sequence[Path], settings: Sequence[str] | None = None, *, up
 def _until_finished(cluster: LocalCluster, ready: Ready, *, upgrade: bool) -> int:
     id_ = ready.document.id
     with connect(cluster.address) as stub:
-        code = submit_ready(stub, ready, upgrade=upgrade, again=True, output_=Output.TABLE)
+        code = submit_ready(stub, ready, Submitting(upgrade=upgrade, again=True), output_=Output.TABLE)
         if code:
             return code
         request = operator.StatusRequest(id=id_)

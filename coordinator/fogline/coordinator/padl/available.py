@@ -36,7 +36,7 @@ def _not_yet(pointer: str, what: str, hint: str = "") -> Problem:
 
 
 def _document(document: Document) -> Iterator[Problem]:
-    for key in ("registry", "rollout", "monitoring", "notifications"):
+    for key in ("rollout", "monitoring", "notifications"):
         if getattr(document, key) is not None:
             yield _not_yet(pointer_to(key), f"the key {key!r}", "leave it out")
 

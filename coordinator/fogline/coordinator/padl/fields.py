@@ -133,6 +133,12 @@ Replicas = Annotated[
 ]
 Secrets = Annotated[list[Any] | dict[str, Any], says("a list of names or an object")]
 Version = Annotated[Literal["1.0"], BeforeValidator(_as_version), WithJsonSchema({"enum": ["1.0", 1]})]
+ImagePrefix = Annotated[
+    str,
+    Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$"),
+    says("HOST[:PORT][/PATH] in lower case, such as registry.plant.example/lines"),
+]
+SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), says("the name of a secret")]
 Names = Annotated[
     tuple[str, ...],
     BeforeValidator(_as_names),

@@ -13,6 +13,7 @@ from fogline.coordinator.padl.links import copies, ends
 from fogline.coordinator.padl.model import Document, Queue
 from fogline.coordinator.padl.parse import Loaded, parse
 from fogline.coordinator.padl.problems import Problem, error, keys_of, pointer_to, quoted
+from fogline.runtimes.container.recipe import folder_of, may_be_mounted
 from fogline.runtimes.options import file_format
 
 FILE = "file"
@@ -39,6 +40,7 @@ def file_problems(document: Document) -> Iterator[Problem]:
     reads = {end.name: end.stage for end in ends(document) if end.side == "input" and end.name in paths}
     writes = {end.name: end.stage for end in ends(document) if end.side == "output" and end.name in paths}
     copied = {end.name: end.stage for end in copies(document) if end.name in paths}
+    yield from _walled_off(document, paths)
     for name, path in paths.items():
         yield from _lines(name, document.queues[name])
         if name in copied and format_of(document.queues[name]) == "csv":
@@ -47,6 +49,17 @@ def file_problems(document: Document) -> Iterator[Problem]:
         if writer := writes.get(name) or copied.get(name):
             yield from _written(name, path, writer, reads)
     yield from _circles(paths, reads, {**copied, **writes})
+
+
+def _walled_off(document: Document, paths: Mapping[str, str]) -> Iterator[Problem]:
+    """Files whose folder no container is given."""
+    for end in (*ends(document), *copies(document)):
+        if end.name not in paths or not document.contains(document.pipeline[end.stage]):
+            continue
+        folder = folder_of(paths[end.name])
+        if os.path.isabs(folder) and not may_be_mounted(folder):
+            message = f"stage {quoted(end.stage)} runs in a container, which is never given the folder {folder}"
+            yield error(_place(end.name), message, "put the file into a folder of its own, such as /data")
 
 
 def relative_paths(document: Document) -> Iterator[Problem]:

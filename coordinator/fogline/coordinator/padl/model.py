@@ -20,12 +20,14 @@ from fogline.coordinator.padl.fields import (
     Cores,
     Count,
     Devices,
+    ImagePrefix,
     Names,
     NotNegative,
     Port,
     Positive,
     Replicas,
     Seconds,
+    SecretName,
     Secrets,
     Version,
     Word,
@@ -251,6 +253,19 @@ class Stage(Translated):
         return self.queues.outputs
 
 
+class Credentials(Part):
+    """The secret with which a registry is logged in to: `USER:PASSWORD`."""
+
+    secret: SecretName = Field(description="Its name: a file of that name on the node, and with the submitter.")
+
+
+class Registry(Part):
+    """Where images are pushed to and pulled from."""
+
+    prefix: ImagePrefix = Field(description="HOST[:PORT][/PATH]; the names of images follow.")
+    credentials: Credentials | None = Field(None, description="What the registry asks for, by the name of a secret.")
+
+
 class Document(Part):
     """A pipeline as the user wrote it."""
 
@@ -266,7 +281,7 @@ class Document(Part):
     pipeline: dict[str, Stage] = Field(description="The stages by name; their order carries no meaning.")
     queues: dict[str, Queue] = Field({}, description="The queues by name.")
     infra: dict[str, Machine] = Field({}, description="The machines by name.")
-    registry: Any = Field(None, description="Where images are pushed and pulled.")
+    registry: Registry | None = Field(None, description="Where images are pushed and pulled.")
     rollout: Any = Field(None, description="How a new revision replaces the former.")
     monitoring: Any = Field(None, description="Drift watch.")
     notifications: Any = Field(None, description="Webhooks.")
@@ -279,6 +294,11 @@ class Document(Part):
     def contains(self, stage: Stage) -> bool:
         """Whether a stage runs in a container: its own word counts before the document's."""
         return self.containerized if stage.containerized is None else stage.containerized
+
+    @property
+    def registry_secret(self) -> str:
+        """The name of the secret with which images are pulled; empty: anybody may."""
+        return self.registry.credentials.secret if self.registry and self.registry.credentials else ""
 
     def written(self, pointer: str) -> str:
         """The pointer of what the user wrote: `/pipeline/a/model` for `/pipeline/a/props/path` in PADL 1.0."""

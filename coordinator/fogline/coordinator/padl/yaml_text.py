@@ -178,3 +178,8 @@ def _converted(node: yaml.ScalarNode) -> str | int | float | bool | None:
 def _refused_tag(node: yaml.Node) -> Unreadable:
     tag = node.tag.replace(_TAG, "!!")
     return Unreadable(f"the tag {tag!r} is not accepted: a document is plain data", node.start_mark.line + 1)
+
+
+def yaml_of(value: Any) -> str:
+    """A value as people write it, in its own order."""
+    return str(yaml.safe_dump(value, sort_keys=False, width=120))

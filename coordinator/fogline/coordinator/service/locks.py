@@ -23,6 +23,7 @@ class LockCalls(Desk):
             revision = self._deployments.get(request.id).revision if known else 0
             held = self._store.revision(request.id, revision).resolution if known else NOTHING
             own = {(each.requirements_digest, each.target): each.digest for each in held.locks}
+            images = held.by_place
             reply = operator.FindLocksReply(apart=[operator.Incompatible(**vars(each)) for each in held.apart])
             lacking: dict[tuple[str, str], str] = {}
             for message in request.wanted:
@@ -34,6 +35,8 @@ class LockCalls(Desk):
                 if found and not lacking[key]:
                     reply.locks.add().MergeFrom(message)
                     reply.locks[-1].digest = found
+                    if former := images.get((wanted.segment, wanted.target)):
+                        reply.locks[-1].context, reply.locks[-1].image = former.context, former.image
             return reply
 
     async def KeepLock(self, request: operator.KeepLockRequest, context: Context) -> operator.KeepLockReply:

@@ -13,6 +13,7 @@ from fogline.coordinator.service.locks import LockCalls
 from fogline.v1 import agent_coordinator_pb2 as agent
 from fogline.v1 import operator_coordinator_pb2 as operator
 from fogline.wire import version
+from fogline.wire.channel import CHUNK_BYTES
 from fogline.wire.errors import answering
 from fogline.wire.terms import ErrorKind, FoglineError
 
@@ -70,12 +71,22 @@ class OperatorService(HistoryCalls, AnswerCalls, LockCalls):
                     writer.write(piece.data)
                 return operator.UploadArtifactReply(size_bytes=writer.finish())
 
+    async def DownloadArtifact(
+        self, request: operator.DownloadArtifactRequest, context: Context
+    ) -> AsyncIterator[operator.DownloadArtifactReply]:
+        """One blob of the store."""
+        async with answering(context):
+            for data in self._artifacts.read(request.digest, 0, CHUNK_BYTES):
+                yield operator.DownloadArtifactReply(data=data)
+
     async def Submit(self, request: operator.SubmitRequest, context: Context) -> operator.SubmitReply:
         """Plan again, now bindingly, and accept the revision."""
         async with answering(context):
             submission = submission_of(request)
             planned = self._placed(submission)
-            needed = [*submission.artifacts.values(), *(lock.digest for lock in submission.resolution.locks)]
+            locks = submission.resolution.locks
+            needed = [*submission.artifacts.values(), *(lock.digest for lock in locks)]
+            needed += [lock.context for lock in locks if lock.context and not lock.image]
             if missing := self._artifacts.missing(needed):
                 raise FoglineError(ErrorKind.CONFLICT, f"{len(missing)} artifacts were not uploaded; submit again")
             number, unchanged = self._deployments.submit(submission, planned)

@@ -94,7 +94,9 @@ def held(message: agent.Assignment, node: str) -> Held:
 
 def known_lock(message: operator.Lock) -> KnownLock:
     """A lock as it comes with a submit."""
-    return KnownLock(message.segment, message.target, message.requirements_digest, message.digest)
+    return KnownLock(
+        message.segment, message.target, message.requirements_digest, message.digest, message.context, message.image
+    )
 
 
 def parted(message: operator.Incompatible) -> Parted:

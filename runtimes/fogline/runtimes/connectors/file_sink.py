@@ -268,7 +268,7 @@ def check_target(path: str) -> None:
     if Path(path).exists() and not Path(path).is_file():
         raise NotConnected(f"{path} cannot be written: it is no file")
     if not os.access(path if Path(path).exists() else folder, os.W_OK):
-        raise NotConnected(f"{path} may not be written by the user that runs the stages")
+        raise NotConnected(f"{path} may not be written by the user that runs the stages, uid {os.geteuid()}")
 
 
 def _lock(file: int, path: str) -> None:

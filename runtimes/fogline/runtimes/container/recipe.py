@@ -1,14 +1,15 @@
-"""The recipes of a segment's image and of its environment's, and what of the runtime belongs into it. Pure.
+"""The recipe of a segment's image, and what of the runtime belongs into it. Pure.
 
-Three layers: the base; the environment, the same for all segments with the same lock; the segment's own files. No
-shell runs, nothing is fetched, and the wheels stay behind in a stage of their own.
+Three stages: `wheels`, which stays behind; `environment`, the same for all segments with the same lock; and the
+segment's own files on top. No shell runs, and nothing is fetched.
 """
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import PurePath
+from pathlib import PurePath, PurePosixPath
 
 from fogline.runtimes.options import FRAMEWORK_ALIASES
 from fogline.runtimes.spec import SegmentSpec
@@ -19,9 +20,17 @@ PYTHON = "/opt/fogline/bin/python"
 RUNTIME = (PYTHON, "-I", "-m", "fogline.runtimes")
 ARTIFACTS = "/fogline/artifacts"
 WORKSPACE = "/workspace"
+LETTERS = "/dead-letters"
 ENVIRONMENT = "fogline.environment"
-"""Label of the images that hold an environment: its lock."""
-OWN_FILES = ("inside.py", "shim.py", "alive.py")
+"""Label of every image from the environment on: its lock."""
+
+OF_THE_SYSTEM = frozenset(
+    f"{WORKSPACE} {LETTERS} /positions /fogline /opt/fogline / /bin /boot /dev /etc /lib /lib64 /opt /proc /run /sbin "
+    "/sys /usr /var /var/run".split()
+)
+"""Folders that a container has of its own, or that hold the machine's: none of them is ever mounted."""
+_TO_THE_GROUND = OF_THE_SYSTEM - {"/", "/opt", "/var"}
+"""Those in which nothing is mounted either."""
 
 _CONNECTORS = ("kafka", "mqtt", "websocket")
 """Those that are left out; `file` stays: trials read files with it, whatever the segment reads."""
@@ -34,50 +43,47 @@ _FRAMEWORKS = {
 }
 
 
-def environment(lock: str, base: str, python: str, *, wheels: bool) -> str:
-    """The Dockerfile of an environment; `base` an image with `python` (`3.11`), `wheels`: whether there are any."""
-    site = f"/opt/fogline/lib/python{python}/site-packages"
-    install = ["/build/uv", "pip", "install", "--quiet", "--offline", "--no-index", "--no-cache", "--no-deps"]
-    install += ["--require-hashes", "--compile-bytecode", "--python", PYTHON]
-    install += ["--find-links", "/build/wheels", "--requirement", "/build/requirements.txt"]
-    venv = ["/build/uv", "venv", "--quiet", "--offline", "--no-cache", "--python", "/usr/bin/python3", "/opt/fogline"]
+def environment(lock: str, base: str) -> str:
+    """The Dockerfile up to the stage `environment`; `base` an image with the Python that `lock`, a digest, is for."""
+    install = ["python3", "-I", "/build/install.py", "/build", "/opt/fogline"]
+    label = f"LABEL {ENVIRONMENT}={json.dumps(lock)}"
     lines = [
         f"FROM {base} AS wheels",
-        f"LABEL {ENVIRONMENT}={json.dumps(lock)}",
-        "COPY uv /build/uv",
-        f"RUN {json.dumps(venv)}",
-        *(["COPY requirements.txt /build/", "COPY wheels/ /build/wheels/", f"RUN {json.dumps(install)}"] * wheels),
-        f"COPY _fogline.pth {site}/",
-        f"FROM {base}",
+        label,
+        "COPY environment/ /build/",
+        f"RUN {json.dumps(install)}",
+        f"FROM {base} AS environment",
+        label,
         "COPY --from=wheels /opt/fogline /opt/fogline",
-        f"LABEL {ENVIRONMENT}={json.dumps(lock)}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def segment(spec: SegmentSpec, parent: str) -> str:
-    """The Dockerfile of a segment; `parent` is the image of its environment."""
+def segment(spec: SegmentSpec, release: str) -> str:
+    """How it goes on after `FROM environment`; `release` of the runtime that is in there."""
     program = [PYTHON, "-I", "-S"]
     alive = json.dumps([*program, "/fogline/alive.py"])
+    run = [*RUNTIME, "run", f"{WORKSPACE}/spec.json", "--workspace", WORKSPACE, "--artifacts", ARTIFACTS]
+    run += ["--dead-letters", f"{LETTERS}/{spec.pipeline}.db", "--bind"]
     lines = [
-        f"FROM {parent}",
-        f"COPY {' '.join(OWN_FILES)} /fogline/",
-        "COPY runtime/ /fogline/runtime/",
         *([f"COPY artifacts/ {ARTIFACTS}/"] if spec.artifacts else []),
-        *(f"LABEL {key}={json.dumps(value)}" for key, value in sorted(labels(spec).items())),
+        "COPY fogline/ /fogline/",
+        *(f"LABEL {key}={json.dumps(value)}" for key, value in sorted(labels(spec, release).items())),
         f"USER {NOBODY}:{NOBODY}",
         f"WORKDIR {WORKSPACE}",
         f"HEALTHCHECK --interval=30s --timeout=10s --start-period=120s CMD {alive}",
         f"ENTRYPOINT {json.dumps([*program, '/fogline/inside.py'])}",
+        f"CMD {json.dumps(run)}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def labels(spec: SegmentSpec) -> Mapping[str, str]:
-    """What an image says of itself."""
+def labels(spec: SegmentSpec, release: str) -> Mapping[str, str]:
+    """What an image says of itself. Not its revision, which is the container's: each would be another image."""
     return {
         "org.opencontainers.image.title": f"{spec.pipeline}/{spec.segment}",
         "org.opencontainers.image.vendor": "Fogline",
+        "org.opencontainers.image.version": release,
         "fogline.pipeline": spec.pipeline,
         "fogline.segment": spec.segment,
         "fogline.lock": spec.lock,
@@ -93,6 +99,8 @@ def belongs(file: PurePath, spec: SegmentSpec) -> bool:
     if len(file.parts) < 2:
         return True
     room, name = file.parts[0], file.stem
+    if room == "container":  # what an image needs of this room lies beside the runtime
+        return False
     used = {end.connector for end in (*spec.sources, *spec.sinks)}
     if room == "connectors":
         return not any(_is_of(name, each) for each in _CONNECTORS if each not in used)
@@ -103,7 +111,7 @@ def belongs(file: PurePath, spec: SegmentSpec) -> bool:
 
 
 def secrets(spec: SegmentSpec) -> tuple[str, ...]:
-    """The names of the secrets that the segment's ends are opened with, or its callers bring."""
+    """The names of the secrets that the segment's ends are opened with, and of the token that its callers bring."""
     names = {name for end in (*spec.sources, *spec.sinks) for name in _named(end.options)}
     if spec.serving and spec.serving.token_secret:
         names.add(spec.serving.token_secret)
@@ -113,6 +121,28 @@ def secrets(spec: SegmentSpec) -> tuple[str, ...]:
 def speaks_tls(spec: SegmentSpec) -> bool:
     """Whether it needs the node's certificate, or the authority of the others'."""
     return spec.serving is not None and bool(spec.serving.tls_name or spec.serving.forward.startswith("https:"))
+
+
+def folders(spec: SegmentSpec) -> dict[str, str]:
+    """The folders of the files that the segment reads (`ro`) and writes (`rw`); they are mounted where they are."""
+    found: dict[str, str] = {}
+    for ends, mode in ((spec.sources, "ro"), (spec.sinks, "rw")):
+        found |= {folder_of(str(end.options["path"])): mode for end in ends if end.connector == "file"}
+    return found
+
+
+def folder_of(path: str) -> str:
+    """The folder that holds all files of a path, which may be a pattern."""
+    parts = PurePosixPath(path).parent.parts
+    plain = next((number for number, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return str(PurePosixPath(*parts[:plain]))
+
+
+def may_be_mounted(folder: str) -> bool:
+    """Whether a container may be given this folder of its machine."""
+    path = PurePosixPath(folder)
+    above = {str(each) for each in (path, *path.parents)}
+    return folder != "/tmp" and folder not in OF_THE_SYSTEM and not above & _TO_THE_GROUND  # noqa: S108  # its own
 
 
 def _named(value: object) -> Iterable[str]:

@@ -18,7 +18,7 @@ LOCKED = 73
 def main(command: list[str]) -> int:
     """Become the shim of `command`; how that ended is in `exit.json`."""
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    shim = importlib.import_module("shim")  # it lies beside this file, and there is no package here
+    shim = importlib.import_module("shim")  # it lies beside this file; in there it is no part of a package
 
     lock = os.open("shim.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
