@@ -13,10 +13,10 @@ import logging
 import os
 import shutil
 import signal
-import stat
 from pathlib import Path
 from typing import Any
 
+from fogline.agent.drivers import in_memory
 from fogline.agent.drivers.base import Container, Exit, Launch
 from fogline.agent.drivers.docker_engine import STATE_DIR, Engine, Found, Order
 from fogline.agent.drivers.pids import PidWatch
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 
 WORKSPACE = "/workspace"
 NOTE = "container.json"
-MEMORY = Path("/dev/shm")  # noqa: S108  # in there only in a folder of ours
 NOBODY = 65532
 """Whom stages run as where the agent is root."""
 _SECRETS, _LETTERS, _POSITIONS = "/run/secrets", "/dead-letters", "/positions"
@@ -285,8 +284,7 @@ def _order(launch: Launch, container: Container) -> Order:
 def _lay_out_secrets(workspace: Path, names: tuple[str, ...]) -> Path:
     """Copies of the secrets that this container may see, in memory. One that is absent is missed by the runtime."""
     source = Path(os.environ.get(SECRETS_VARIABLE, ""))
-    folder = _secrets_folder(workspace)
-    _require_ours(folder.parent)
+    folder = in_memory.home() / workspace.name
     folder.mkdir(mode=0o700, exist_ok=True)
     for name in names:
         if (source / name).is_file():
@@ -294,18 +292,6 @@ def _lay_out_secrets(workspace: Path, names: tuple[str, ...]) -> Path:
             (folder / name).chmod((source / name).stat().st_mode)
     hand_over(folder)
     return folder
-
-
-def _secrets_folder(workspace: Path) -> Path:
-    return MEMORY / f"fogline-{os.geteuid()}" / workspace.name
-
-
-def _require_ours(home: Path) -> None:
-    """Anybody may make a folder where this one is: then it is not used."""
-    home.mkdir(mode=0o700, exist_ok=True)
-    found = home.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise FoglineError(ErrorKind.FAILED, f"{home}, where secrets are kept in memory, is not ours alone: remove it")
 
 
 def _identity(found: Found) -> dict[str, object]:
@@ -325,7 +311,7 @@ def _note_end(workspace: Path, found: Found | None, *, killed: bool) -> dict[str
         known = known | {"oom": True, "limit_bytes": limit_bytes}
     if known != noted and workspace.is_dir():
         write_durably(workspace / "exit.json", json.dumps(known).encode())
-    shutil.rmtree(_secrets_folder(workspace), ignore_errors=True)
+    shutil.rmtree(in_memory.place() / workspace.name, ignore_errors=True)
     return known
 
 
