@@ -52,7 +52,7 @@ def test_a_round_trip(tmp_path: Path, registry: Registry, monkeypatch: pytest.Mo
             before = engine.docker("images", "-aq").split()
             monkeypatch.setenv("FOGLINE_SECRETS", str(tmp_path / "mine"))
             path = document(tmp_path, registry, broker.port)
-            is_refused_without_a_login(cluster, path, tmp_path)
+            is_refused_without_a_login(cluster, path, tmp_path, f"{registry.address}/others")
             has_secret(tmp_path / "mine", f"{USER}:{PASSWORD}")
             cannot_be_pulled_without_a_login(cluster, path, engine, before)
             has_secret(cluster.folder / NODE / "secrets", f"{USER}:{PASSWORD}\n")
@@ -80,13 +80,14 @@ def document(folder: Path, registry: Registry, port: int) -> Path:
     return write_json(folder / "p.json", made)
 
 
-def is_refused_without_a_login(cluster: Cluster, path: Path, folder: Path) -> None:
-    """The submitter has none yet, or a wrong one: nothing is submitted."""
+def is_refused_without_a_login(cluster: Cluster, path: Path, folder: Path, prefix: str) -> None:
+    """The submitter has none yet, or a wrong one: nothing is submitted. The prefix is not the document's."""
     for login in ("", f"{USER}:wrong"):
         if login:
             has_secret(folder / "mine", login)
-        done = cluster.coord("submit", str(path), check=False)
+        done = cluster.coord("submit", str(path), "--registry", prefix, check=False)
         assert done.returncode == 5, done.stderr
+        assert f"the container engine cannot push {prefix}/boxed-judge: " in done.stderr
         assert "the registry does not accept the credentials, or asks for some" in done.stderr
     assert json.loads(cluster.coord("list", "--output", "json").stdout) == []
 
