@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trustme
 
-from fogline.agent.drivers import docker
+from fogline.agent.drivers import in_memory
 from fogline.agent.drivers.base import Exit
 from fogline.agent.drivers.docker import name_of
 from fogline.agent.drivers.docker_engine import Engine
@@ -154,7 +154,7 @@ time.sleep(600)
 
 def test_secrets_are_not_laid_where_others_can_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def life() -> None:
-        monkeypatch.setattr(docker, "MEMORY", tmp_path)
+        monkeypatch.setattr(in_memory, "MEMORY", tmp_path)
         theirs = tmp_path / f"fogline-{os.geteuid()}"
         theirs.mkdir()
         theirs.chmod(0o777)

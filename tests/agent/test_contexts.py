@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import tarfile
@@ -15,6 +16,8 @@ import pytest
 
 from fogline.agent.containers import Containers
 from fogline.agent.core.desired import Assignment
+from fogline.agent.drivers import in_memory
+from fogline.agent.drivers.docker_engine import Engine
 from fogline.agent.host.artifacts import ArtifactCache
 from fogline.agent.host.environments import Environments, node_target
 from fogline.agent.host.workspace import Workspace
@@ -127,3 +130,24 @@ def test_it_is_built_once_and_a_second_segment_shares_its_environment(tmp_path: 
     finally:
         node.workspace.path.joinpath("image").unlink()
         asyncio.run(node.containers.clear(locks=()))
+
+
+@needs_engine
+@pytest.mark.e2e
+@pytest.mark.containers
+def test_images_are_removed_while_no_agent_of_this_machine_builds(tmp_path: Path) -> None:
+    node = Node(tmp_path)
+    image = node.make(node.spec())
+    node.workspace.path.joinpath("image").unlink()
+
+    async def scene() -> None:
+        with (in_memory.home() / "images.lock").open("ab") as building:
+            fcntl.flock(building, fcntl.LOCK_SH)
+            clearing = asyncio.create_task(node.containers.clear(locks=()))
+            await asyncio.wait({clearing}, timeout=0.5)
+            assert not clearing.done()
+            assert Engine().image(image)
+        await asyncio.wait_for(clearing, 20)
+        assert not Engine().image(image)
+
+    asyncio.run(scene())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.boxed import ready
-from support.cluster import Cluster, wait_for, write_code, write_json
+from support.cluster import BIN, Cluster, wait_for, write_code, write_json
 from support.containers import needs_engine, remove_images
 from support.documents import a_pipeline, a_queue, a_stage
 from support.image_registry import PASSWORD, USER, Registry
@@ -52,7 +52,7 @@ def test_a_round_trip(tmp_path: Path, registry: Registry, monkeypatch: pytest.Mo
             before = engine.docker("images", "-aq").split()
             monkeypatch.setenv("FOGLINE_SECRETS", str(tmp_path / "mine"))
             path = document(tmp_path, registry, broker.port)
-            is_refused_without_a_login(cluster, path, tmp_path)
+            is_refused_without_a_login(cluster, path, tmp_path, f"{registry.address}/others")
             has_secret(tmp_path / "mine", f"{USER}:{PASSWORD}")
             cannot_be_pulled_without_a_login(cluster, path, engine, before)
             has_secret(cluster.folder / NODE / "secrets", f"{USER}:{PASSWORD}\n")
@@ -66,6 +66,7 @@ def test_a_round_trip(tmp_path: Path, registry: Registry, monkeypatch: pytest.Mo
             cluster.coord("delete", "boxed")
             gone = lambda: engine.docker("images", "-aq").split() == before  # noqa: E731
             wait_for("nothing of it is left on the node", gone)
+            is_pushed_by_hand(registry, path, tmp_path / "contexts")
         finally:
             cluster.close()
 
@@ -79,13 +80,14 @@ def document(folder: Path, registry: Registry, port: int) -> Path:
     return write_json(folder / "p.json", made)
 
 
-def is_refused_without_a_login(cluster: Cluster, path: Path, folder: Path) -> None:
-    """The submitter has none yet, or a wrong one: nothing is submitted."""
+def is_refused_without_a_login(cluster: Cluster, path: Path, folder: Path, prefix: str) -> None:
+    """The submitter has none yet, or a wrong one: nothing is submitted. The prefix is not the document's."""
     for login in ("", f"{USER}:wrong"):
         if login:
             has_secret(folder / "mine", login)
-        done = cluster.coord("submit", str(path), check=False)
+        done = cluster.coord("submit", str(path), "--registry", prefix, check=False)
         assert done.returncode == 5, done.stderr
+        assert f"the container engine cannot push {prefix}/boxed-judge: " in done.stderr
         assert "the registry does not accept the credentials, or asks for some" in done.stderr
     assert json.loads(cluster.coord("list", "--output", "json").stdout) == []
 
@@ -100,6 +102,16 @@ def cannot_be_pulled_without_a_login(cluster: Cluster, path: Path, engine: OwnEn
     done = cluster.coord("submit", str(path), check=False)
     assert "the registry does not accept the credentials, or asks for some" in done.stdout
     assert engine.docker("images", "-aq").split() == before
+
+
+def is_pushed_by_hand(registry: Registry, path: Path, out: Path) -> None:
+    """What `coord package` pushes runs by its digest."""
+    package = ["package", str(path), "--out", str(out), "--push", f"{registry.address}/by-hand", "--output", "json"]
+    (row,) = json.loads(subprocess.check_output([BIN / "coord", *package], text=True, stderr=subprocess.DEVNULL))
+    assert re.fullmatch(rf"{registry.address}/by-hand/boxed-judge@sha256:[0-9a-f]{{64}}", row["pushed"])
+    (found,) = json.loads(subprocess.check_output(["docker", "inspect", row["pushed"]]))
+    assert found["Config"]["User"] == "65532:65532"
+    assert found["Config"]["Labels"]["fogline.sources"] == next((out / "judge" / "artifacts").iterdir()).name
 
 
 def answers(port: int) -> None:

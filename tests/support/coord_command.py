@@ -69,10 +69,11 @@ async def begun(service: Served, *arguments: str) -> AsyncIterator[asyncio.subpr
 
 async def coord(service: Served, *arguments: str) -> Done:
     """Run a command to its end, in a thread: without the start of a process."""
-    return await asyncio.to_thread(_invoke, service.address, arguments)
+    return await asyncio.to_thread(alone, *arguments, address=service.address)
 
 
-def _invoke(address: str, arguments: tuple[str, ...]) -> Done:
+def alone(*arguments: str, address: str = "") -> Done:
+    """The same of a command that asks no coordinator, here and now."""
     result = CliRunner().invoke(app, arguments, env={"FOGLINE_COORDINATOR": address})
     if isinstance(result.exception, FoglineError):  # as `main` of `coord` does
         return Done(exit_code(result.exception), result.stdout, f"{result.stderr}coord: {result.exception.sentence}\n")

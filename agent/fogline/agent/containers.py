@@ -6,13 +6,17 @@ Imported only where there is a container engine.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import tempfile
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 
+from fogline.agent.drivers import in_memory
 from fogline.agent.drivers.base import Container
 from fogline.agent.drivers.docker import DockerDriver, hand_over, name_of, shared_terms, user
 from fogline.agent.drivers.docker_engine import STATE_DIR, Engine, Order
@@ -30,6 +34,7 @@ log = logging.getLogger(__name__)
 ENVIRONMENTS, SEGMENTS = "fogline/environment", "fogline/segment"
 IMAGE = "image"
 _KEY_LENGTH = 16
+_TURN_S, _LOOK_S = 30.0, 0.05
 _PULLS, _PULL_AGAIN_S = 3, 2.0
 """How often a registry is asked that does not answer, and after how long again."""
 
@@ -120,7 +125,8 @@ class Containers:
             with tempfile.TemporaryFile(dir=self._state_dir) as packed:
                 pack(files, packed)
                 packed.seek(0)
-                return self._engine.build(packed, tag, {STATE_DIR: str(self._state_dir)}, progress)
+                with _turn(fcntl.LOCK_SH):
+                    return self._engine.build(packed, tag, {STATE_DIR: str(self._state_dir)}, progress)
         except OSError as error:
             sentence = f"the build context does not fit into {self._state_dir}: {error.strerror or error}"
             raise FoglineError(ErrorKind.FAILED, sentence) from error
@@ -211,8 +217,25 @@ class Containers:
         if locks is not None:
             layers = self._engine.images(ENVIRONMENTS, ours)
             tags += [tag for tag, (_, lock) in layers.items() if lock not in locks]
-        self._engine.remove_images([*tags, *self._engine.leftovers()])
+        with _turn(fcntl.LOCK_EX):
+            self._engine.remove_images([*tags, *self._engine.leftovers()])
         return gone + tags
+
+
+@contextmanager
+def _turn(kind: int) -> Iterator[None]:
+    """For builds, shared, and the removal of images, alone: what a build has just come to has no name yet, and would be
+    taken for a leftover by another agent on this machine. Raises FoglineError when its turn does not come."""
+    with (in_memory.home() / "images.lock").open("ab") as file:
+        deadline_s = time.monotonic() + _TURN_S
+        while True:
+            with suppress(BlockingIOError):
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+                break
+            if time.monotonic() > deadline_s:
+                raise FoglineError(ErrorKind.FAILED, "another agent here builds images: they are removed next time")
+            time.sleep(_LOOK_S)
+        yield
 
 
 def _noted(spaces: Iterable[Workspace]) -> Iterable[str]:

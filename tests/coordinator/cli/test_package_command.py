@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from support.cluster import BIN, write_code, write_json
+from support.cluster import write_code, write_json
 from support.containers import needs_engine, remove_images
+from support.coord_command import alone
 from support.documents import a_queue, a_stage
 from support.package_index import make_wheel, only_index
 
@@ -49,14 +50,10 @@ def a_document(folder: Path, **changes: Any) -> str:
     return str(write_json(folder / "plant.json", value | changes))
 
 
-def coord(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([BIN / "coord", *arguments], capture_output=True, text=True, timeout=50, check=False)
-
-
 def package(document: str, out: Path, *more: str, target: str = TARGET) -> list[dict[str, Any]]:
-    done = coord("package", document, "--out", str(out), "--target", target, "--output", "json", *more)
-    assert done.returncode == 0, done.stderr
-    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    done = alone("package", document, "--out", str(out), "--target", target, "--output", "json", *more)
+    assert done.code == 0, done.err
+    rows: list[dict[str, Any]] = done.json
     return rows
 
 
@@ -104,22 +101,21 @@ def test_for_another_kind_of_node(tmp_path: Path, index: Path) -> None:
     assert (context / "environment" / "wheels" / "gamma-1.0-cp311-cp311-manylinux_2_28_aarch64.whl").exists()
     text = (context / "Dockerfile").read_text()
     assert text.startswith(f"FROM plant/python:3.11@sha256:{'a' * 64} AS wheels\n")
-    done = subprocess.run([HADOLINT, context / "Dockerfile"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "")
-    done = coord("package", a_document(tmp_path), "--out", str(tmp_path / "o"), "--target", ARM, "--build")
-    assert done.returncode == 4
-    assert "an image for aarch64 cannot be built on this machine, which is x86_64" in done.stderr
+    assert subprocess.run([HADOLINT, context / "Dockerfile"], check=False).returncode == 0
+    done = alone("package", a_document(tmp_path), "--out", str(tmp_path / "o"), "--target", ARM, "--build")
+    assert done.code == 4
+    assert "an image for aarch64 cannot be built on this machine, which is x86_64" in done.err
 
 
 def test_what_is_refused_leaves_nothing(tmp_path: Path, index: Path) -> None:
     document, out = a_document(tmp_path), tmp_path / "out"
     (out / "second").mkdir(parents=True)
-    done = coord("package", document, "--out", str(out), "--target", TARGET)
-    assert done.returncode == 6
-    assert f"{out / 'second'} is there already: remove it, or name another folder" in done.stderr
+    done = alone("package", document, "--out", str(out), "--target", TARGET)
+    assert done.code == 6
+    assert f"{out / 'second'} is there already: remove it, or name another folder" in done.err
     assert [path.name for path in out.iterdir()] == ["second"]
-    done = coord("package", document, "--out", str(tmp_path / "other"), "--target", "2.7-vax-libc-1")
-    assert done.returncode == 4
+    done = alone("package", document, "--out", str(tmp_path / "other"), "--target", "2.7-vax-libc-1")
+    assert done.code == 4
     assert not (tmp_path / "other").exists()
 
 
@@ -129,12 +125,28 @@ def test_a_full_disk_leaves_no_half_context(tmp_path: Path, index: Path) -> None
     out.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", out], check=True)
     try:
-        done = coord("package", a_document(tmp_path), "--out", str(out), "--target", TARGET)
-        assert done.returncode == 5
-        assert f"{out / 'first'} cannot be written: No space left on device" in done.stderr
+        done = alone("package", a_document(tmp_path), "--out", str(out), "--target", TARGET)
+        assert done.code == 5
+        assert f"{out / 'first'} cannot be written: No space left on device" in done.err
         assert list(out.iterdir()) == []
     finally:
         subprocess.run(["umount", out], check=True)
+
+
+def test_without_an_engine(tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+    done = alone("package", a_document(tmp_path), "--out", str(tmp_path / "out"), "--build")
+    assert done.code == 8
+    assert done.err.splitlines()[-1].endswith(": it does not answer")
+
+
+@needs_engine
+@pytest.mark.containers
+def test_without_a_base_image(tmp_path: Path, index: Path) -> None:
+    absent = ["--base-image", "fogline/absent:3.11", "--build"]
+    done = alone("package", a_document(tmp_path), "--out", str(tmp_path / "out"), *absent)
+    assert done.code == 5
+    assert "the image fogline/absent:3.11, which others are built on, is not in this machine's" in done.err
 
 
 @needs_engine

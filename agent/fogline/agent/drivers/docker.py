@@ -13,11 +13,11 @@ import logging
 import os
 import shutil
 import signal
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fogline.agent.drivers import in_memory
 from fogline.agent.drivers.base import Container, Exit, Launch
 from fogline.agent.drivers.docker_engine import STATE_DIR, Engine, Found, Order
 from fogline.agent.drivers.pids import PidWatch
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 WORKSPACE = "/workspace"
 NOTE = "container.json"
-MEMORY = Path("/dev/shm")  # noqa: S108  # in there only in a folder of ours
 NOBODY = 65532
 """Whom stages run as where the agent is root."""
 _TLS = "node.tls"
@@ -287,8 +286,7 @@ def _order(launch: Launch, container: Container) -> Order:
 
 def _lay_out_secrets(workspace: Path, container: Container) -> Path:
     """Copies of the secrets that this container may see, in memory. One that is absent is missed by the runtime."""
-    folder = _secrets_folder(workspace)
-    _require_ours(folder.parent)
+    folder = in_memory.home() / workspace.name
     _copy(Path(os.environ.get(SECRETS_VARIABLE, "")), container.secrets, folder)
     if container.tls:
         _copy(Path(os.environ.get(TLS_VARIABLE, "")), TLS_FILES, folder / _TLS)
@@ -302,18 +300,6 @@ def _copy(source: Path, names: Sequence[str], folder: Path) -> None:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
             (folder / name).chmod((source / name).stat().st_mode)
-
-
-def _secrets_folder(workspace: Path) -> Path:
-    return MEMORY / f"fogline-{os.geteuid()}" / workspace.name
-
-
-def _require_ours(home: Path) -> None:
-    """Anybody may make a folder where this one is: then it is not used."""
-    home.mkdir(mode=0o700, exist_ok=True)
-    found = home.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise FoglineError(ErrorKind.FAILED, f"{home}, where secrets are kept in memory, is not ours alone: remove it")
 
 
 def _identity(found: Found) -> dict[str, object]:
@@ -333,7 +319,7 @@ def _note_end(workspace: Path, found: Found | None, *, killed: bool) -> dict[str
         known = known | {"oom": True, "limit_bytes": limit_bytes}
     if known != noted and workspace.is_dir():
         write_durably(workspace / "exit.json", json.dumps(known).encode())
-    shutil.rmtree(_secrets_folder(workspace), ignore_errors=True)
+    shutil.rmtree(in_memory.place() / workspace.name, ignore_errors=True)
     return known
 
 

@@ -51,6 +51,8 @@ async def whole_context(
     bundle = await artifacts.ensure(Needed(context.bundle, CODE, "its runtime"), progress)
     for needed in needed_by(spec):
         await artifacts.ensure(needed, progress)
+    for wheel in lock.wheels:  # also where environments are made from an index: no build has a network
+        await artifacts.ensure(Needed(wheel.sha256, label=f"the wheel of {wheel.name}"), progress)
     folder = artifacts.folder
     wheels = {wheel.file: folder / wheel.sha256 for wheel in lock.wheels}
     environment = await asyncio.to_thread(of_environment, bundle, folder / context.lock, wheels)

@@ -37,6 +37,9 @@ _FULL = ("no space left on device", "disk quota exceeded")
 _DENIED = ("unauthorized", "authentication required", "no basic auth", "access denied", "incorrect username")
 _UNKNOWN = ("manifest unknown", "name unknown", "not found", "not known to registry")
 _AWAY = ("connection refused", "no such host", "i/o timeout", "dial tcp", "no route to host", "deadline exceeded")
+_TAKEN_AWAY = ("failed to get digest", "no such image", "unknown parent image", "layer does not exist")
+"""Whoever else removes images on this machine has removed what a build had just come to, since no image named it."""
+_ANEW = 4
 _PLAIN = ("server gave http response to https client",)
 _T = TypeVar("_T")
 
@@ -108,6 +111,13 @@ class Images:
                 _sweep(client, layers)
                 raise
 
+        for _ in range(_ANEW):
+            try:
+                return str(self.ask("build the image", make, LONG_S))
+            except EngineError as error:
+                if not any(sign in str(error).lower() for sign in _TAKEN_AWAY):
+                    raise
+            context.seek(0)
         return str(self.ask("build the image", make, LONG_S))
 
     def size_bytes(self, image: str) -> int:
