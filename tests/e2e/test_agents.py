@@ -143,7 +143,7 @@ def test_dead_letters_outlive_stop_and_redeployment_and_go_with_delete(
         one_node.coord("dead-letters", ID, "replay", "--all")
         wait_for("all of them", lambda: sorted(collector.numbers()) == list(range(20)))
         wait_for("none is left", lambda: _letters(one_node) == [])
-    file = one_node.folder / "edge_node" / "dead-letters" / f"{ID}.db"
+    file = one_node.folder / "edge_node" / "dead-letters" / ID / f"{ID}.db"
     assert file.exists()
     one_node.coord("delete", ID)
     wait_for("gone with the deployment", lambda: not file.exists())

@@ -62,7 +62,7 @@ def test_a_letter_is_kept_shown_replayed_discarded_and_purged(
     assert _letters(one_node, "discard", "edge_node/1") == [{"node": "edge_node", "discarded": 1}]
     gone = one_node.coord("dead-letters", "dead", "show", "edge_node/1", check=False)
     assert (gone.returncode, gone.stderr) == (3, "coord: there is no dead letter edge_node/1\n")
-    file = one_node.folder / "edge_node" / "dead-letters" / "dead.db"
+    file = one_node.folder / "edge_node" / "dead-letters" / "dead" / "dead.db"
     assert file.exists()
     one_node.coord("delete", "dead")
     assert not file.exists()

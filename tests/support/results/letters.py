@@ -24,7 +24,7 @@ def payloads(cluster: Cluster, id_: str) -> Callable[[], list[bytes]]:
 
 def payloads_of_node(cluster: Cluster, node: str, id_: str) -> Callable[[], list[bytes]]:
     """The same from the node's own file: 10 000 letters are more than one answer of a node should be."""
-    file = cluster.folder / node / "dead-letters" / f"{id_}.db"
+    file = cluster.folder / node / "dead-letters" / id_ / f"{id_}.db"
 
     def read() -> list[bytes]:
         command = [sys.executable, "-m", "fogline.runtimes", "dead-letters", str(file), "show"]
