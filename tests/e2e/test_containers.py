@@ -122,6 +122,9 @@ def is_confined(box: dict[str, Any]) -> None:
     assert "CapEff:\t0000000000000000" in status
     assert "NoNewPrivs:\t1" in status
     assert config["Labels"]["fogline.segment"] == "judge"
+    mounted = {each["Destination"]: Path(each["Source"]) for each in box["Mounts"]}
+    assert set(mounted) == {"/workspace", "/dead-letters"}
+    assert mounted["/dead-letters"].parts[-2:] == ("dead-letters", "boxed"), "its own alone"
     asked = ["docker", "exec", box["Id"], *config["Healthcheck"]["Test"][1:]]
     assert subprocess.run(asked, check=False).returncode == 0, "it is healthy by its own word"
 
