@@ -7,6 +7,7 @@ import http.client
 import os
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,19 @@ def test_half_a_request_is_given_up_and_the_others_do_not_wait(tmp_path: Path) -
         assert silent.recv(1000) == b""
         for each in (silent, head, body):
             each.close()
+
+
+def test_who_has_asked_and_stays_silent_is_parted_from_after_a_while(tmp_path: Path) -> None:
+    with serving(tmp_path / "w", served(onnx_stage(tmp_path), timeout_s=1.0)) as running:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=20) as idle:
+            for _ in range(2):
+                idle.sendall(REQUEST + b"[1,2,3]")
+                assert idle.recv(1000).endswith(b"[2.0,4.0,6.0]")
+            began = time.monotonic()
+            assert idle.recv(1000) == b""
+            assert time.monotonic() - began > 4
+        with calling(running.port) as call:
+            assert call.predict([1, 2, 3]).status == 200
 
 
 def test_a_thousand_connections_each_get_their_own_answer(tmp_path: Path) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fogline.runtimes.assembly import Loaded
-from fogline.runtimes.counters import Counters
+from fogline.runtimes.attempts import Outcome, Work, again, attempt, failure, together
+from fogline.runtimes.codecs import Encode, decode_json, encode_json
+from fogline.runtimes.counters import Counters, Tally
 from fogline.runtimes.errors import Failure
-from fogline.runtimes.frameworks.base import Framework
-from fogline.runtimes.graph import DROP, StageGraph, Wiring
+from fogline.runtimes.frameworks.base import Failed, Framework
 from fogline.runtimes.message import Item
-from fogline.runtimes.spec import OnErrorSpec, SegmentSpec, SpecError, StageSpec
+from fogline.runtimes.routes import Route
+from fogline.runtimes.spec import SegmentSpec, SpecError, StageSpec
 from fogline.runtimes.taps import Taps
 
 Answer = list[bytes] | Failure
@@ -20,12 +23,26 @@ Answer = list[bytes] | Failure
 
 REQUEST, RESPONSE = "/request", "/response"
 """The queues that the first stage reads and the last one writes; no document can name them."""
-ON_ERROR = OnErrorSpec(retries=0, then=DROP)
-"""The caller learns of it at once, and decides whether to try again."""
+
+
+@dataclass(frozen=True)
+class _Link:
+    """One stage, and what its only output is called."""
+
+    name: str
+    work: Work
+    output: str
+    routes: bool
+    """Each result says whether it goes there."""
 
 
 class Chain:
-    """Loaded stages, each the only reader of the one before it."""
+    """Loaded stages, each the only reader of the one before it.
+
+    What a graph of stages does to a batch (`graph.py`), without what only queues have: branches, letters, ids. The
+    caller learns of a failure at once, and decides whether to try again: a record is tried a second time only where it
+    failed together with others.
+    """
 
     def __init__(self, loaded: Loaded, counters: Counters, taps: Taps) -> None:
         """Raises SpecError when the stages are no chain."""
@@ -35,20 +52,32 @@ class Chain:
         self.first: Framework = loaded[0][1]
         self.last: Framework = loaded[-1][1]
         self.frameworks = [framework for _, framework in loaded]
-        adapted = [(_adapted(stage, stage is stages[-1]), framework) for stage, framework in loaded]
-        self._exit = (stages[-1].name, RESPONSE)
-        self._graph = StageGraph(adapted, Wiring(frozenset({self._exit})), counters, taps)
-        self._counters = counters
+        self._links = [_link(stage, framework, stage is stages[-1]) for stage, framework in loaded]
+        self._counters, self._taps = counters, taps
 
     def run(self, payloads: Sequence[bytes]) -> list[Answer]:
         """Encoded JSON records through all stages at once; an answer for each, in order."""
-        flow = self._graph.run({self.stages[0]: [Item(place, "", each) for place, each in enumerate(payloads)]})
+        records, origins = list(payloads), list(range(len(payloads)))
+        failures, tallies = dict[int, Failure](), dict[str, Tally]()
+        for link in self._links:
+            if not records:
+                break
+            self._counters.enter(link.name, len(records))
+            outcomes = attempt(link.work, decode_json, records)
+            if {*map(type, outcomes)} != {list}:
+                failures |= _failures(link, records, origins, outcomes)
+            tallies[link.name] = _tally(outcomes)
+            records, origins = _passed(link, origins, outcomes)
+            if self._taps.queues:
+                self._taps.offer(
+                    link.output, [Item(*each) for each in zip(origins, itertools.repeat(""), records, strict=False)]
+                )
         answers: list[Answer] = [[] for _ in payloads]
-        for item in flow.outputs.get(self._exit, ()):
-            answers[item.origin].append(item.payload)  # type: ignore[union-attr]
-        for origin, failure in flow.dropped.items():
-            answers[origin] = failure
-        self._counters.settle(flow.tallies)
+        for origin, record in zip(origins, records, strict=True):
+            answers[origin].append(record)  # type: ignore[union-attr]
+        for origin, failed in failures.items():
+            answers[origin] = failed
+        self._counters.settle(tallies)
         return answers
 
 
@@ -73,5 +102,41 @@ def check_chain(stages: Sequence[StageSpec]) -> None:
         raise SpecError(f"stage {stages[-1].name}: the last stage of a chain has nothing to route to")
 
 
-def _adapted(stage: StageSpec, last: bool) -> StageSpec:
-    return dataclasses.replace(stage, on_error=ON_ERROR, outputs=(RESPONSE,) if last else stage.outputs)
+def _link(stage: StageSpec, framework: Framework, last: bool) -> _Link:
+    encodes: tuple[Encode | Route, ...] = (encode_json,)
+    if stage.route:
+        encodes += (Route(stage.route, stage.outputs),)
+    return _Link(stage.name, Work(framework, encodes), RESPONSE if last else stage.outputs[0], bool(stage.route))
+
+
+def _failures(
+    link: _Link, records: Sequence[bytes], origins: Sequence[int], outcomes: list[Outcome]
+) -> dict[int, Failure]:
+    """Those that are left when what failed together was tried again alone, which `outcomes` then says too."""
+    found, shared = dict[int, Failure](), together(outcomes)
+    for place, outcome in enumerate(outcomes):
+        if isinstance(outcome, Failed):
+            final, attempts = again(link.work, decode_json, records[place], outcome, int(id(outcome) in shared))
+            outcomes[place] = final
+            if isinstance(final, Failed):
+                item = Item(origins[place], "", records[place])
+                found[item.origin] = failure(link.name, final, item, attempts)
+    return found
+
+
+def _passed(link: _Link, origins: Sequence[int], outcomes: Sequence[Outcome]) -> tuple[list[bytes], list[int]]:
+    """What goes on, and the requests' records that it is of."""
+    records, places = list[bytes](), list[int]()
+    for origin, outcome in zip(origins, outcomes, strict=True):
+        if type(outcome) is list:
+            for encoded in outcome:
+                if not link.routes or link.output in encoded[-1]:
+                    records.append(encoded[0])
+                    places.append(origin)
+    return records, places
+
+
+def _tally(outcomes: Sequence[Outcome]) -> Tally:
+    results = [each for each in outcomes if type(each) is list]
+    filtered = results.count([])
+    return Tally(len(results) - filtered, filtered, dropped=len(outcomes) - len(results), out=sum(map(len, results)))

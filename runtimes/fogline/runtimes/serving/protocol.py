@@ -108,10 +108,18 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(self._corked)  # type: ignore[arg-type]
         self.flow = _Flow(self.transport, self.pipeline)
         self.begun_at: float | None = self.loop.time()
+        self.idle_since: float | None = None
 
     def on_response_complete(self) -> None:
+        """Between requests there is no timer of uvicorn's, which would be made and undone for each: the server looks at
+        `idle_since`."""
         self._corked.flush()
-        super().on_response_complete()
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self.idle_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
         if not self._lingering:
@@ -138,7 +146,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """uvicorn's scope waits until the headers say that it is needed."""
         self.url, self.headers, self.expect_100_continue = b"", [], False
-        self.begun_at = self.loop.time()
+        self.begun_at, self.idle_since = self.loop.time(), None
 
     def on_headers_complete(self) -> None:
         exchange = self._exchange()
@@ -215,7 +223,15 @@ class Protocol(HttpToolsProtocol):
             headers.append((b"connection", b"close"))
         return _joined(reply.status, headers) + b"\r\n" + reply.body
 
-    def give_up(self) -> None:
+    def look(self, now: float, timeout_s: float) -> None:
+        """End what waits for a request for too long. `now` by the loop's clock."""
+        if self.begun_at is not None and self.begun_at < now - timeout_s:
+            self._give_up()
+        elif self.idle_since is not None and self.idle_since < now - self.timeout_keep_alive:
+            self.idle_since = None
+            self.transport.close()
+
+    def _give_up(self) -> None:
         """The request does not come."""
         self.begun_at = None
         if self.cycle is not None and not self.cycle.response_complete:

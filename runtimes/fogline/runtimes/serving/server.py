@@ -108,16 +108,16 @@ class Server(uvicorn.Server):
         looking.cancel()
 
     async def _look(self) -> None:
-        """Close what has been half a request for too long; take over a renewed certificate."""
+        """Close what has been half a request for too long, or idle; take over a renewed certificate."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(LOOK_S, self._timeout_s / 4))
             if self._certificate is not None:
                 self._certificate.renew()
-            late = loop.time() - self._timeout_s
+            now = loop.time()
             for connection in list(self.server_state.connections):
-                if isinstance(connection, Protocol) and connection.begun_at is not None and connection.begun_at < late:
-                    connection.give_up()
+                if isinstance(connection, Protocol):
+                    connection.look(now, self._timeout_s)
 
 
 def listener(host: str, port: int) -> socket.socket:
