@@ -103,11 +103,12 @@ class Application:
             try:
                 if isinstance(outcome, Exception):
                     raise outcome
-                self._count(outcome, began)
                 answer = write(outcome)
             except Exception as error:  # noqa: BLE001 - this request gets an answer too, and the others theirs
                 answer = _failed(route.name, error)
-            reply(answer)
+            reply(answer)  # the caller waits for nothing that is only for us
+            if not isinstance(outcome, Exception):
+                self._count(outcome, began)
             self.requests.answered(route.name, answer.status, time.monotonic() - began)
 
         try:

@@ -80,6 +80,8 @@ def check_json(headers: Mapping[bytes, bytes]) -> None:
     Raises Refusal.
     """
     given = headers.get(b"content-type")
+    if given == JSON and b"content-encoding" not in headers:
+        return
     if given != JSON:
         said = JSON if given is None and b"origin" not in headers else given or b""
         if said.split(b";")[0].strip().lower() != JSON:

@@ -104,6 +104,7 @@ class Protocol(HttpToolsProtocol):
         self._application: Application = self.config.app  # type: ignore[assignment]
         self._corked = _Corked(transport, self)
         self._lingering = False
+        self._short_bytes = min(SHORT_BYTES, self._application.limit_bytes)
         self._heads: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
         super().connection_made(self._corked)  # type: ignore[arg-type]
         self.flow = _Flow(self.transport, self.pipeline)
@@ -184,12 +185,7 @@ class Protocol(HttpToolsProtocol):
             return None
         headers = dict(self.headers)
         length = headers.get(b"content-length", b"")
-        if (
-            self.expect_100_continue
-            or b"upgrade" in headers
-            or not length.isdigit()
-            or int(length) > min(SHORT_BYTES, self._application.limit_bytes)
-        ):
+        if self.expect_100_continue or b"upgrade" in headers or not length.isdigit() or int(length) > self._short_bytes:
             return None
         return _Exchange(route, headers, self.parser.should_keep_alive())
 
