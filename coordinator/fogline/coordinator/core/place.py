@@ -203,8 +203,10 @@ def _pinned_node(document: Document, stage: str, machine: str, fleet: Sequence[N
         message = f"{wanted} is the hostname of several nodes ({names})"
         problem = Problem("error", pointer, message, "name one of them instead")
     else:
-        hint = f"start one there: `fogline-agent run --name {wanted} --coordinator HOST:PORT --state-dir DIR`"
-        problem = Problem("error", pointer, f"no node {wanted} has joined; known: {known}", hint)
+        start = f"fogline-agent run --name {wanted} --layer edge --coordinator HOST:PORT --state-dir DIR"
+        problem = Problem(
+            "error", pointer, f"no node {wanted} has joined; known: {known}", f"start one there: `{start}`"
+        )
     if problem not in result.problems:
         result.problems.append(problem)
     return None
