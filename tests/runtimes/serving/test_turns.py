@@ -126,3 +126,19 @@ def test_a_caller_that_is_cancelled_is_passed_over() -> None:
         return found
 
     assert run(work()) == [[b"here"]]
+
+
+def test_one_who_cannot_be_told_keeps_no_answer_from_the_others() -> None:
+    told = list[object]()
+
+    def fails(_outcome: object) -> None:
+        raise OSError("gone")
+
+    async def work() -> list[Answer]:
+        turns = Turns(Echo(), 4, 100)
+        turns.put([b"gone"], soon(), fails)
+        turns.put([b"here"], soon(), told.append)
+        return await turns.answers([b"too"], soon())
+
+    assert run(work()) == [[b"too"]]
+    assert told == [[[b"here"]]]
