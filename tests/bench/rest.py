@@ -132,7 +132,7 @@ def _latency(door: Door, models: Models, size: Size) -> Row:
     model.load()
     record = json.loads(models.payloads[0])
     beyond = []
-    for _ in range(3 * size.rest_pairs):  # short turns, and many: what is subtracted drifts with the machine
+    for _ in range(9 * size.rest_pairs):  # short turns, and many: what is subtracted drifts with the machine
         times = []
         until = time.perf_counter() + size.rest_s / 8
         while time.perf_counter() < until:

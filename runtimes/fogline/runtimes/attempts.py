@@ -43,10 +43,17 @@ def attempt(work: Work, decode: Decode, payloads: list[bytes]) -> list[Outcome]:
     """Once, all together. The common case, where all is well, has no bookkeeping."""
     try:
         records: list[Any] = list(map(decode, payloads))
-        places: Sequence[int] = range(len(payloads))
-        outcomes: list[Any] = [None] * len(payloads)
     except (BadMessage, MemoryError, RecursionError):
-        records, places, outcomes = _decode_each(decode, payloads)
+        return _attempt_readable(work, decode, payloads)
+    encodes = work.encodes
+    return [
+        _encoded(encodes, result) if type(result) is list else result for result in _processed(work.framework, records)
+    ]
+
+
+def _attempt_readable(work: Work, decode: Decode, payloads: list[bytes]) -> list[Outcome]:
+    """Those that can be decoded; the others have failed."""
+    records, places, outcomes = _decode_each(decode, payloads)
     results = _processed(work.framework, records) if records else []
     for place, result in zip(places, results, strict=True):
         outcomes[place] = _encoded(work.encodes, result) if type(result) is list else result

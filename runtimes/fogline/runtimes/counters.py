@@ -24,6 +24,8 @@ RATE_S, SAMPLE_S = 10.0, 0.5
 _COLUMN = {name: index for index, name in enumerate(COUNTERS)}
 _WIDTH = len(COUNTERS)
 _SETTLED = ("done", "filtered", "dead_lettered", "dropped")
+_SETTLED_COLUMNS = tuple(_COLUMN[name] for name in _SETTLED)
+_IN, _IN_FLIGHT, _OUT = (_COLUMN[name] for name in ("in", "in_flight", "out"))
 
 
 @dataclass
@@ -73,8 +75,8 @@ class Counters:
         """Records reach a stage; before any user code runs."""
         row, cells = self._row[stage], self._cells
         with self._lock:
-            cells[row + _COLUMN["in"]] += count
-            cells[row + _COLUMN["in_flight"]] += count
+            cells[row + _IN] += count
+            cells[row + _IN_FLIGHT] += count
 
     def settle(self, tallies: dict[str, Tally]) -> None:
         """A batch is acknowledged: what was in flight has become what it is."""
@@ -83,10 +85,11 @@ class Counters:
             for stage, tally in tallies.items():
                 row = self._row[stage]
                 settled = (tally.done, tally.filtered, tally.dead_lettered, tally.dropped)
-                for name, count in zip(_SETTLED, settled, strict=True):
-                    cells[row + _COLUMN[name]] += count
-                cells[row + _COLUMN["in_flight"]] -= sum(settled)
-                cells[row + _COLUMN["out"]] += tally.out
+                for column, count in zip(_SETTLED_COLUMNS, settled, strict=True):
+                    if count:
+                        cells[row + column] += count
+                        cells[row + _IN_FLIGHT] -= count
+                cells[row + _OUT] += tally.out
 
     def add(self, stage: str, name: str, count: int) -> None:
         """For the columns outside the equation: `redelivered`, `unrouted`."""

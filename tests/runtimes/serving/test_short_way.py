@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, NamedTuple
@@ -105,6 +106,50 @@ def test_answers_come_in_the_order_of_the_requests(running: dict[str, Served]) -
             assert json.loads(answer(replies).body) == [2 * number, 0, 2]
             if number % 5 == 2:
                 assert json.loads(answer(replies).body) == {"state": "ready"}
+
+
+def test_a_head_that_came_before_means_the_same_however_its_body_is_cut(running: dict[str, Served]) -> None:
+    """The bodies are of two lengths, and some hold what ends a head."""
+    bodies = [b"[%d,0,%d]" % (number, number % 2) for number in (1, 2, 3, 10, 4, 11, 5, 6)]
+    bodies += [b"[7,\r\n\r\n0,1]", b"[8,\r\n\r\n0,1]", b"[1,\r\n\r\n2]"]
+    asked = b"".join(request("/predict", JSON, body) for body in bodies * 3)
+    whole = len(request("/predict", JSON, bodies[0]))
+    with connected(running["onnx"]) as (sock, replies):
+        for size in (1, whole - 3, whole, whole + 1, 2 * whole, len(asked)):
+            for start in range(0, len(asked), size):
+                sock.sendall(asked[start : start + size])
+                time.sleep(0.0002)  # so that most of them arrive alone
+            for body in bodies * 3:
+                found, row = answer(replies), json.loads(body)
+                if len(row) == 3:
+                    assert (found.status, json.loads(found.body)) == (200, [2 * each for each in row])
+                else:
+                    assert found.status == 400
+
+
+@pytest.mark.parametrize("cut", [-2, 1])
+def test_what_came_with_a_head_is_not_taken_for_its_body(running: dict[str, Served], cut: int) -> None:
+    """A part of it, or more than it: always in the same way."""
+    asked = request("/predict", JSON, b"[1,2,3]")
+    two, place = asked * 2, len(asked) + cut
+    with connected(running["onnx"]) as (sock, replies):
+        for _ in range(3):
+            for part in (two[:place], two[place:]):
+                sock.sendall(part)
+                time.sleep(0.05)
+            assert [json.loads(answer(replies).body) for _ in range(2)] == [[2, 4, 6]] * 2
+
+
+def test_a_head_that_came_before_is_nothing_behind_half_a_request(running: dict[str, Served]) -> None:
+    asked = request("/predict", JSON, b"[1,2,3]")
+    with connected(running["onnx"]) as (sock, replies):
+        for _ in range(3):
+            sock.sendall(asked)
+            assert answer(replies).status == 200
+        sock.sendall(b"P")
+        time.sleep(0.05)
+        sock.sendall(asked)
+        assert b"400 Bad Request" in replies.readline()
 
 
 @pytest.mark.parametrize(("version", "headers"), [("1.1", {**JSON, "Connection": "close"}), ("1.0", JSON)])

@@ -54,31 +54,42 @@ class Chain:
         self.frameworks = [framework for _, framework in loaded]
         self._links = [_link(stage, framework, stage is stages[-1]) for stage, framework in loaded]
         self._counters, self._taps = counters, taps
+        self._tallies: dict[str, Tally] = {}
+        """Of the last run."""
 
     def run(self, payloads: Sequence[bytes]) -> list[Answer]:
-        """Encoded JSON records through all stages at once; an answer for each, in order."""
+        """Encoded JSON records through all stages at once; an answer for each, in order. They are in flight until
+        `settle`."""
         records, origins = list(payloads), list(range(len(payloads)))
-        failures, tallies = dict[int, Failure](), dict[str, Tally]()
+        failures: dict[int, Failure] = {}
+        tallies: dict[str, Tally] = {}
         for link in self._links:
             if not records:
                 break
             self._counters.enter(link.name, len(records))
             outcomes = attempt(link.work, decode_json, records)
-            if {*map(type, outcomes)} != {list}:
+            if link.routes or any(type(each) is not list or len(each) != 1 for each in outcomes):
                 failures |= _failures(link, records, origins, outcomes)
-            tallies[link.name] = _tally(outcomes)
-            records, origins = _passed(link, origins, outcomes)
+                tallies[link.name] = _tally(outcomes)
+                records, origins = _passed(link, origins, outcomes)
+            else:
+                tallies[link.name] = Tally(done=len(records), out=len(records))
+                records = [encoded for ((encoded,),) in outcomes]  # type: ignore[misc]
             if self._taps.queues:
                 self._taps.offer(
                     link.output, [Item(*each) for each in zip(origins, itertools.repeat(""), records, strict=False)]
                 )
+        self._tallies = tallies
         answers: list[Answer] = [[] for _ in payloads]
         for origin, record in zip(origins, records, strict=True):
             answers[origin].append(record)  # type: ignore[union-attr]
         for origin, failed in failures.items():
             answers[origin] = failed
-        self._counters.settle(tallies)
         return answers
+
+    def settle(self) -> None:
+        """The callers of the last run have their answers."""
+        self._counters.settle(self._tallies)
 
 
 def opened(spec: SegmentSpec) -> SegmentSpec:

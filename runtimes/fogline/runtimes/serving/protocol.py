@@ -5,6 +5,8 @@
     idle --headers--> short: POST to an inference, a small body of known length, nothing before it under way
                         --body--> asked --answer--> replied in one write --> idle
                       else: uvicorn's cycle of request and response, a task of its own through ASGI
+
+A head that came before on this connection, byte for byte, is not parsed again: it can only mean the same.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from fogline.runtimes.serving.http import JSON, Reply
 LINGER_S = 2.0
 SHORT_BYTES = 65_536
 """A larger body is read with pauses, so that a connection holds no more than this."""
+KNOWN_HEADS, KNOWN_BYTES = 8, 2048
+"""Heads that a connection keeps, and how long one may be. The head holds the length of the body."""
+_END = b"\r\n\r\n"
 _HEADS = tuple(b"HTTP/1.1 %d" % each for each in (2, 3, 4, 5))
 _LATE = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -44,7 +49,7 @@ class _Corked:
         if self._head:
             self.write_whole(self._head + data)
             self._head = b""
-        elif data.startswith(_HEADS) and data.endswith(b"\r\n\r\n"):
+        elif data.startswith(_HEADS) and data.endswith(_END):
             self._head = data
         else:
             self.write_whole(data)
@@ -106,6 +111,8 @@ class Protocol(HttpToolsProtocol):
         self._lingering = False
         self._short_bytes = min(SHORT_BYTES, self._application.limit_bytes)
         self._heads: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")
+        self._known: dict[bytes, tuple[Route, dict[bytes, bytes], int]] = {}
+        """Heads of requests on the short way: what they ask for, their headers, and the length of the body."""
         super().connection_made(self._corked)  # type: ignore[arg-type]
         self.flow = _Flow(self.transport, self.pipeline)
         self.begun_at: float | None = self.loop.time()
@@ -123,8 +130,33 @@ class Protocol(HttpToolsProtocol):
         self.idle_since = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        if not self._lingering:
+        if self._lingering:
+            return
+        before = self.cycle
+        if self.begun_at is not None or (before is not None and not before.response_complete) or self.flow.write_paused:
             super().data_received(data)
+            return
+        head, _, body = data.partition(_END)
+        known = self._known.get(head)
+        if known is not None and len(body) == known[2]:
+            self.idle_since = None
+            self.cycle = exchange = _Exchange(known[0], known[1], True)
+            exchange.parts.append(body)
+            self._ask(exchange)
+            return
+        super().data_received(data)
+        if self.cycle is not before:
+            self._learn(head, body)
+
+    def _learn(self, head: bytes, body: bytes) -> None:
+        """The parser found one request, and nothing behind it."""
+        exchange = self.cycle
+        if not isinstance(exchange, _Exchange) or exchange.more_body or not exchange.keep_alive:
+            return
+        if exchange.parts == [body] and len(head) <= KNOWN_BYTES:
+            if len(self._known) >= KNOWN_HEADS:
+                self._known.clear()
+            self._known[head] = exchange.route, exchange.headers, len(body)
 
     def lingers(self) -> bool:
         """A caller that is still sending when it is refused would lose the reply to a reset: what it sends is read
@@ -172,6 +204,10 @@ class Protocol(HttpToolsProtocol):
         if not isinstance(exchange, _Exchange):
             super().on_message_complete()
             return
+        self._ask(exchange)
+
+    def _ask(self, exchange: _Exchange) -> None:
+        """It is here as a whole."""
         exchange.more_body = False
         reply = functools.partial(self._reply, exchange)
         self._application.ask(exchange.route, exchange.headers, exchange.body, reply)
