@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 from collections.abc import Collection
 from typing import Any
 
@@ -36,14 +37,28 @@ class _Corked:
     """A transport that sends the head of a response together with its body: one call of the kernel instead of two,
     which are a seventh of the time of a small request."""
 
-    __slots__ = ("_head", "_protocol", "_transport", "is_closing", "write_whole")
+    __slots__ = ("_buffered_bytes", "_fd", "_head", "_protocol", "_transport", "_write", "is_closing")
 
     def __init__(self, transport: Any, protocol: Protocol) -> None:
         self._transport, self._protocol = transport, protocol
-        self.write_whole = transport.write
-        """Of head and body together."""
+        self._write, self._buffered_bytes = transport.write, transport.get_write_buffer_size
         self.is_closing = transport.is_closing
         self._head = b""
+        plain = transport.get_extra_info("sslcontext") is None
+        self._fd = transport.get_extra_info("socket").fileno() if plain else None
+
+    def write_whole(self, data: bytes) -> None:
+        """Head and body together, and at once: uvloop writes only when all callbacks of a turn of the loop are done,
+        those of other requests too."""
+        if self._fd is not None and not self._buffered_bytes() and not self.is_closing():
+            try:
+                sent = os.write(self._fd, data)
+            except OSError:  # what is the matter with the connection, the transport finds out
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
+        self._write(data)
 
     def write(self, data: bytes) -> None:
         if self._head:
