@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,18 @@ def test_a_record_that_nobody_could_get_is_published_again(tmp_path: Path) -> No
             with Collector(broker.port, "t") as collector:
                 producer.wait()
                 wait_for("it came", lambda: collector.records)
+
+
+def test_a_load_lasts_as_long_as_it_is_wanted(tmp_path: Path) -> None:
+    wanted = threading.Event()
+    wanted.set()
+    with Mosquitto(tmp_path) as broker, Collector(broker.port, "t") as collector:
+        with Producer(broker.port, "t", payload, 10, 500.0, wanted.is_set) as producer:
+            wait_for("it goes on", lambda: len(producer.confirmed) > 100)
+            wanted.clear()
+            producer.wait()
+        wait_for("all came", lambda: collector.distinct == len(producer.sent))
+    assert producer.confirmed == producer.sent == set(range(len(producer.sent)))
 
 
 def test_the_pace_is_kept(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ BACK_S = 90.0
 BUSY_S = 15.0
 """How long a kill may wait for its process to have something in hand."""
 REDELIVERY_S = 1.0
+"""What comes again has come so long after the first record that a killed process's successor reads."""
 CUT_OFF_S = 1.0
 """What was under way when a link was cut has arrived, or will not, after so long."""
 TRIES = 8
@@ -79,6 +80,10 @@ class Injector:
         for thread in self._threads:
             thread.join()
 
+    def under_way(self) -> bool:
+        """Whether a fault is still to come, or what one hit does not work again."""
+        return any(thread.is_alive() for thread in self._threads)
+
     def wait(self, seconds: float) -> None:
         """Until every fault is carried out and what it hit works again."""
         deadline = time.monotonic() + seconds
@@ -129,10 +134,8 @@ class Injector:
         successor, counted = self._ready(stage, "works again", former=struck.pid)
         if not self._targets.telling:
             return struck, held or 0
-        deadline = time.monotonic() + (REDELIVERY_S if self._targets.insist else 0.0)
-        while counted <= before and time.monotonic() < deadline:
-            time.sleep(0.05)
-            counted = successor.counter("redelivered") or before
+        if self._targets.insist:
+            counted = _redelivered(successor, counted, before)
         return struck, counted - before
 
     def _ready(self, stage: str, what: str, former: int = 0) -> tuple[Sight, int]:
@@ -184,3 +187,15 @@ class Injector:
         cluster.coordinator.start()
         wait_for("every node is back", lambda: set(cluster.agents) <= cluster.connected(), BACK_S)
         return f"pid {cluster.coordinator.pid}", ""
+
+
+def _redelivered(successor: Sight, counted: int, before: int) -> int:
+    """The counter, once it has grown or what the successor read first was read before by nobody."""
+    entered = successor.counter("in") or 0
+    deadline = time.monotonic() + BUSY_S
+    while counted <= before and time.monotonic() < deadline:
+        time.sleep(0.05)
+        counted = successor.counter("redelivered") or before
+        if (successor.counter("in") or 0) > entered:
+            deadline = min(deadline, time.monotonic() + REDELIVERY_S)
+    return counted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from types import TracebackType
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from support.results.collector import Collector
+from support.results.producer import due_by
 
 TURN_S = 0.1
 
@@ -18,8 +20,17 @@ TURN_S = 0.1
 class KafkaProducer:
     """The same as a `Producer` of MQTT: at a steady pace, and it knows what was confirmed."""
 
-    def __init__(self, server: str, topic: str, make: Callable[[int], bytes], count: int, rate: float = 0.0) -> None:
+    def __init__(
+        self,
+        server: str,
+        topic: str,
+        make: Callable[[int], bytes],
+        count: int,
+        rate: float = 0.0,
+        lasts: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.count = count
+        self.lasts = lasts
         self.sent: set[int] = set()
         self.confirmed: set[int] = set()
         self._topic, self._make, self._rate = topic, make, rate
@@ -48,12 +59,17 @@ class KafkaProducer:
     def wait(self, seconds: float) -> None:
         """Until every record is confirmed."""
         self._thread.join(seconds)
-        assert len(self.confirmed) >= self.count, f"{len(self.confirmed)} of {self.count} confirmed within {seconds} s"
+        assert self.done, f"{len(self.confirmed)} of {max(self.count, len(self.sent))} confirmed within {seconds} s"
+
+    @property
+    def done(self) -> bool:
+        """Every record is confirmed, and no more is to come."""
+        return len(self.confirmed) >= max(self.count, len(self.sent)) and not self.lasts()
 
     def _run(self) -> None:
-        while len(self.confirmed) < self.count and not self._stop.is_set():
-            due = int((time.monotonic() - self._began) * self._rate) + 1 if self._rate else self.count
-            for number in range(len(self.sent), min(due, self.count)):
+        while not self.done and not self._stop.is_set():
+            due = due_by(self._began, self._rate, sys.maxsize if self.lasts() else self.count)
+            for number in range(len(self.sent), due):
                 self.sent.add(number)
                 self._producer.produce(self._topic, self._make(number), on_delivery=partial(self._note, number))
             self._producer.poll(0.005)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ class Producer:
         """Reason codes that confirm a record."""
         self.count = count
         self.rate = rate
+        self.lasts = lasts
         self.sent: set[int] = set()
         self.confirmed: set[int] = set()
         self.refused = 0
@@ -58,8 +60,8 @@ class Producer:
 
     @property
     def done(self) -> bool:
-        """Every record is confirmed."""
-        return len(self.confirmed) >= self.count
+        """Every record is confirmed, and no more is to come."""
+        return len(self.confirmed) >= max(self.count, self._next) and not self.lasts()
 
     @property
     def reached(self) -> float:
@@ -70,7 +72,7 @@ class Producer:
     def wait(self, seconds: float = CONFIRM_S) -> None:
         """Until every record is confirmed."""
         self._thread.join(seconds)
-        assert self.done, f"{len(self.confirmed)} of {self.count} records confirmed within {seconds} s"
+        assert self.done, f"{len(self.confirmed)} of {max(self.count, self._next)} records confirmed within {seconds} s"
 
     def _over(self) -> bool:
         return self.done or self._stop.is_set()
@@ -97,8 +99,7 @@ class Producer:
 
     def _due(self) -> list[bytes]:
         """The packets that it is time for."""
-        elapsed_s = time.monotonic() - self._began
-        due = min(self.count, int(elapsed_s * self.rate) + 1) if self.rate else self.count
+        due = due_by(self._began, self.rate, sys.maxsize if self.lasts() else self.count)
         packets = []
         while len(self._open) < LIMIT and (self._again or self._next < due):
             if self._again:
@@ -118,6 +119,11 @@ class Producer:
         else:
             self.refused += 1
             self._again.append(number)
+
+
+def due_by(began: float, rate: float, limit: int) -> int:
+    """How many records should be sent by now, at this pace since then."""
+    return min(limit, int((time.monotonic() - began) * rate) + 1) if rate else limit
 
 
 def publish(port: int, topic: str, payloads: Sequence[bytes]) -> None:

@@ -1,11 +1,13 @@
 """One trial: a deployed pipeline, a load, faults meanwhile, and the verdict afterwards.
 
-When the load is confirmed and the faults are over, a last record is sent. It comes last everywhere, since no
+The load lasts until the faults are over, so that each of them finds something under way. When it is confirmed, a last
+record is sent. It comes last everywhere, since no
 queue reorders and nothing fails any more: once it is at the sink, what is not there is not on its way.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -51,12 +53,13 @@ class Trial:
     enters: Queue
     leaves: Queue
     records: int
+    """At least; the load lasts until the faults are over."""
     rate: float
     make: Callable[[int], bytes]
     expect: Expect
     faults: Sequence[Fault] = ()
     settle_s: float = 60.0
-    """How long faults and backlog may take after the load."""
+    """How long faults and backlog may take beyond the load's own time."""
     letters: Callable[[], Sequence[bytes]] = lambda: ()
     """Reads the payloads of the dead letters, at the end."""
     insist: bool = True
@@ -80,21 +83,22 @@ class Trial:
         with _collector(leaves, self.leaves.topic) as collector, watch:
             with (
                 Injector(targets, self.faults) as injector,
-                self._producer(enters, self.records, self.rate, self.make) as producer,
+                self._producer(enters, self.make, self.records, self.rate, injector.under_way) as producer,
             ):
+                injector.wait(self.records / max(self.rate, 1.0) + self.settle_s)
                 producer.wait(self.records / max(self.rate, 1.0) + self.settle_s)
-                injector.wait(self.settle_s)
             self.after_load()
             wait_for(
                 "every stage works", lambda: all(self._works(cluster, each) for each in self.stages), self.settle_s
             )
-            with self._producer(enters, 1, 0.0, lambda _: self.make(self.records)) as last:
-                last.wait(CONFIRM_S)
-            self._wait_for_the_rest(collector)
+            last = next(number for number in itertools.count(len(producer.sent)) if self._kept(number) is not None)
+            with self._producer(enters, lambda _: self.make(last), 1, 0.0) as one:
+                one.wait(CONFIRM_S)
+            self._wait_for_the_rest(collector, last)
             rows = self._rows(cluster)
             history = History(
-                sent={*producer.sent, self.records},
-                confirmed={*producer.confirmed, self.records},
+                sent={*producer.sent, last},
+                confirmed={*producer.confirmed, last},
                 arrived=list(collector.payloads),
                 letters=self.letters(),
                 rows=rows,
@@ -106,11 +110,16 @@ class Trial:
         return judge(history, self.expect)
 
     def _producer(
-        self, broker: Broker, count: int, rate: float, make: Callable[[int], bytes]
+        self,
+        broker: Broker,
+        make: Callable[[int], bytes],
+        count: int,
+        rate: float,
+        lasts: Callable[[], bool] = lambda: False,
     ) -> Producer | KafkaProducer:
         if isinstance(broker, Kafka):
-            return KafkaProducer(broker.server, self.enters.topic, make, count, rate)
-        return Producer(broker.port, self.enters.topic, make, count, rate)
+            return KafkaProducer(broker.server, self.enters.topic, make, count, rate, lasts)
+        return Producer(broker.port, self.enters.topic, make, count, rate, lasts)
 
     def _all_work(self, cluster: Cluster) -> bool:
         return all(self._works(cluster, stage) for stage in self.stages)
@@ -122,24 +131,25 @@ class Trial:
         connected = status is not None and all(each["connected"] for each in status["connections"])
         return status is not None and status["state"] == "ready" and connected
 
-    def _wait_for_the_rest(self, collector: Collector) -> None:
+    def _wait_for_the_rest(self, collector: Collector, last: int) -> None:
         """Until all came that must, or the last record came and then nothing for a while."""
-        wanted = sum(isinstance(self.expect(number), Kept) for number in range(self.records + 1))
-        last = self.make_last()
+        wanted = sum(self._kept(number) is not None for number in range(last + 1))
+        ending = self._kept(last)
         count, since = -1, time.monotonic()
 
         def over() -> bool:
             nonlocal count, since
             if len(collector.payloads) != count:
                 count, since = len(collector.payloads), time.monotonic()
-            return collector.distinct >= wanted or (collector.has(last) and time.monotonic() - since > QUIET_S)
+            return collector.distinct >= wanted or (collector.has(ending) and time.monotonic() - since > QUIET_S)
 
         wait_for("every record, or at least the last", over, self.settle_s)
 
-    def make_last(self) -> bytes:
-        """The last record as it must be at the sink."""
-        must = self.expect(self.records)
-        assert isinstance(must, Kept), "the last record must reach the sink"
+    def _kept(self, number: int) -> bytes | None:
+        """The record as it must be at the sink, if it must get there."""
+        must = self.expect(number)
+        if not isinstance(must, Kept):
+            return None
         return json.dumps(must.record, separators=(",", ":"), ensure_ascii=False).encode()
 
     def _rows(self, cluster: Cluster) -> list[dict[str, Any]]:
