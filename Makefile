@@ -42,7 +42,7 @@ lint: .venv/ready-dev
 test: .venv/ready-dev
 	tests/install-real-parts.sh
 	$(MAKE) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 SEEDS ?= 1
 chaos: .venv/ready-dev

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 import socket
@@ -19,10 +20,12 @@ def free_port() -> int:
     """A TCP port that is free on the loopback, below those the kernel gives to clients.
 
     A server that is stopped and started again on its port would otherwise now and then find it taken: by
-    a client that dials, even by one that dials this very port.
+    a client that dials, even by one that dials this very port. Test runs beside one another pick different ones.
     """
+    first = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    step = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     while True:
-        port = random.randrange(20_000, 32_000)
+        port = random.randrange(20_000 + first, 32_000, step)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))

@@ -28,7 +28,16 @@ class Producer:
     fast as it goes.
     """
 
-    def __init__(self, port: int, topic: str, make: Callable[[int], bytes], count: int, rate: float = 0.0) -> None:
+    def __init__(
+        self,
+        port: int,
+        topic: str,
+        make: Callable[[int], bytes],
+        count: int,
+        rate: float = 0.0,
+        lasts: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`lasts`: while it holds the load goes on, beyond `count`."""
         self.enough = {0}
         """Reason codes that confirm a record."""
         self.count = count

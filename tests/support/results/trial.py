@@ -134,7 +134,7 @@ class Trial:
     def _wait_for_the_rest(self, collector: Collector, last: int) -> None:
         """Until all came that must, or the last record came and then nothing for a while."""
         wanted = sum(self._kept(number) is not None for number in range(last + 1))
-        ending = self._kept(last)
+        ending = self._kept(last) or b""
         count, since = -1, time.monotonic()
 
         def over() -> bool:
