@@ -6,28 +6,23 @@ anything is measured each must give the right answers; while it is measured any 
 
 from __future__ import annotations
 
-import json
 import shutil
-import statistics
-import time
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import rest_crowd, rest_servers
+from bench import rest_alone, rest_crowd, rest_servers
 from bench.models import Models, write
 from bench.peers_env import NotInstalled, version_in
 from bench.process_figures import MB, family_bytes
 from bench.rest_load import check, load
 from bench.rest_servers import Door, Running
-from bench.rows import Row, compared, measured, not_compared
+from bench.rows import Row, compared, not_compared
 from bench.size import Size
-from fogline.runtimes.frameworks.sklearn_model import SklearnModel
-from fogline.runtimes.spec import StageSpec
 
-CLIENTS = (16, 64)
+CLIENTS = (1, 16, 64)
 Server = Callable[[Path, Path], AbstractContextManager[Running]]
 
 
@@ -44,6 +39,7 @@ class Peer:
     ours: str
     """Our door that takes the same."""
     budget: str | None
+    """Of requests a second where there are several clients."""
 
     @property
     def label(self) -> str:
@@ -68,7 +64,7 @@ def rows(folder: Path, size: Size) -> list[Row]:
     with rest_servers.ours(folder, models.sklearn) as own:
         for door in own.doors.values():
             check(door, models)
-        found = [_latency(own.doors["plain"], models, size)]
+        found = rest_alone.rows(own, models, size)
         for server in dict.fromkeys(each.server for each in PEERS):
             peers = [each for each in PEERS if each.server is server]
             found += _measured(peers, own, models, folder, size)
@@ -107,9 +103,12 @@ def _against(peer: Peer, theirs: Door, ours: Door, models: Models, size: Size) -
     for clients in CLIENTS:
         pairs = []
         for _ in range(size.rest_pairs):
-            pairs.append(tuple(load(door, models, clients, size.rest_s).rate for door in (ours, theirs)))
-        name = f"REST, {'V2, ' if ours.v2 else ''}{clients} clients"
-        found.append(compared(name, "requests/s", peer.label, [(a, b) for a, b in pairs], peer.budget))
+            pairs.append([load(door, models, clients, size.rest_s) for door in (ours, theirs)])
+        name = f"REST, {'V2, ' if ours.v2 else ''}{clients} client{'s' if clients > 1 else ''}"
+        budget = peer.budget if clients > 1 else None
+        found.append(compared(name, "requests/s", peer.label, [(a.rate, b.rate) for a, b in pairs], budget))
+        found.append(compared(f"{name}, p50", "ms", peer.label, [(a.p50_ms, b.p50_ms) for a, b in pairs]))
+        found.append(compared(f"{name}, p99", "ms", peer.label, [(a.p99_ms, b.p99_ms) for a, b in pairs]))
     return found
 
 
@@ -123,23 +122,3 @@ def _starts(server: Server, models: Models, folder: Path, size: Size) -> list[tu
                 pair.append(running.start_s)
         found.append((pair[0], pair[1]))
     return found
-
-
-def _latency(door: Door, models: Models, size: Size) -> Row:
-    """The median of an answer to one client, without the model's own time."""
-    stage = StageSpec("model", "sklearn", (), (), path=str(models.sklearn), options={"input": "features"})
-    model = SklearnModel(stage, models.sklearn.parent)
-    model.load()
-    record = json.loads(models.payloads[0])
-    beyond = []
-    for _ in range(9 * size.rest_pairs):  # short turns, and many: what is subtracted drifts with the machine
-        times = []
-        until = time.perf_counter() + size.rest_s / 8
-        while time.perf_counter() < until:
-            time.sleep(0.0001)  # as in a server, which sleeps until a request comes: caches are cold
-            began = time.perf_counter()
-            model.process([record])
-            times.append(time.perf_counter() - began)
-        p50_ms = load(door, models, 1, size.rest_s / 3).p50_ms
-        beyond.append(p50_ms - 1000 * statistics.median(times))
-    return measured("REST p50, 1 client, beyond the model's own", statistics.median(beyond), "ms", "<= 0.15 ms")

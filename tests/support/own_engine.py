@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -37,7 +38,9 @@ class OwnEngine:
             (folder / "data").mkdir()
             size = f"size={room_mb}m"
             subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder / "data")], check=True)
-        self.host = f"unix://{folder}/e.sock"
+        self._sockets = Path(tempfile.mkdtemp(prefix="engine-"))
+        """Their paths may have 108 bytes, and containerd's are long."""
+        self.host = f"unix://{self._sockets}/e.sock"
         self.live_restore = live_restore
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -52,20 +55,23 @@ class OwnEngine:
             self.docker("rm", "-f", *ids)
         self.stop()
         for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
-            if (place := line.split()[1]).startswith(f"{self.folder}/"):
+            if (place := line.split()[1]).startswith((f"{self.folder}/", f"{self._sockets}/")):
                 subprocess.run(["umount", place], check=False)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, self._sockets):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def start(self) -> None:
         """Return when it answers."""
-        places = ["--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/x", "-H", self.host]
+        places = ["--data-root", f"{self.folder}/data", "--exec-root", f"{self._sockets}/x", "-H", self.host]
         places += ["--pidfile", f"{self.folder}/pid", "--iptables=false", "--bridge=none"]
         live = ["--live-restore"] if self.live_restore else []
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(["dockerd", *places, *live], stdout=log, stderr=log)
         deadline_s = time.monotonic() + 30
         while not self.docker("version", "--format", "{{.Server.Version}}"):
-            assert time.monotonic() < deadline_s, (self.folder / "log").read_text()[-2000:]
+            if time.monotonic() > deadline_s:
+                self.stop()
+                raise AssertionError((self.folder / "log").read_text()[-2000:])
             time.sleep(0.1)
 
     def stop(self) -> None:

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import pytest
@@ -30,6 +31,19 @@ class Answer(NamedTuple):
 def connected(server: Served) -> Iterator[tuple[socket.socket, BinaryIO]]:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock, sock.makefile("rb") as replies:
         yield sock, replies
+
+
+def wait_until_read(sock: socket.socket) -> None:
+    """Until the server has taken what was sent, so that what follows reaches it alone."""
+    own, there = (f":{port:04X}" for _, port in (sock.getsockname(), sock.getpeername()))
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        columns = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+        (queues,) = [each[4] for each in columns if each[1].endswith(there) and each[2].endswith(own)]
+        if queues.endswith(":00000000"):
+            return
+        time.sleep(0.0002)
+    raise AssertionError("the server does not read")
 
 
 def request(path: str, headers: dict[str, str], body: bytes, version: str = "1.1") -> bytes:
@@ -118,7 +132,7 @@ def test_a_head_that_came_before_means_the_same_however_its_body_is_cut(running:
         for size in (1, whole - 3, whole, whole + 1, 2 * whole, len(asked)):
             for start in range(0, len(asked), size):
                 sock.sendall(asked[start : start + size])
-                time.sleep(0.0002)  # so that most of them arrive alone
+                wait_until_read(sock)
             for body in bodies * 3:
                 found, row = answer(replies), json.loads(body)
                 if len(row) == 3:
@@ -136,7 +150,7 @@ def test_what_came_with_a_head_is_not_taken_for_its_body(running: dict[str, Serv
         for _ in range(3):
             for part in (two[:place], two[place:]):
                 sock.sendall(part)
-                time.sleep(0.05)
+                wait_until_read(sock)
             assert [json.loads(answer(replies).body) for _ in range(2)] == [[2, 4, 6]] * 2
 
 
@@ -147,7 +161,7 @@ def test_a_head_that_came_before_is_nothing_behind_half_a_request(running: dict[
             sock.sendall(asked)
             assert answer(replies).status == 200
         sock.sendall(b"P")
-        time.sleep(0.05)
+        wait_until_read(sock)
         sock.sendall(asked)
         assert b"400 Bad Request" in replies.readline()
 

@@ -54,12 +54,9 @@ class Chain:
         self.frameworks = [framework for _, framework in loaded]
         self._links = [_link(stage, framework, stage is stages[-1]) for stage, framework in loaded]
         self._counters, self._taps = counters, taps
-        self._tallies: dict[str, Tally] = {}
-        """Of the last run."""
 
     def run(self, payloads: Sequence[bytes]) -> list[Answer]:
-        """Encoded JSON records through all stages at once; an answer for each, in order. They are in flight until
-        `settle`."""
+        """Encoded JSON records through all stages at once; an answer for each, in order."""
         records, origins = list(payloads), list(range(len(payloads)))
         failures: dict[int, Failure] = {}
         tallies: dict[str, Tally] = {}
@@ -79,17 +76,13 @@ class Chain:
                 self._taps.offer(
                     link.output, [Item(*each) for each in zip(origins, itertools.repeat(""), records, strict=False)]
                 )
-        self._tallies = tallies
         answers: list[Answer] = [[] for _ in payloads]
         for origin, record in zip(origins, records, strict=True):
             answers[origin].append(record)  # type: ignore[union-attr]
         for origin, failed in failures.items():
             answers[origin] = failed
+        self._counters.settle(tallies)
         return answers
-
-    def settle(self) -> None:
-        """The callers of the last run have their answers."""
-        self._counters.settle(self._tallies)
 
 
 def opened(spec: SegmentSpec) -> SegmentSpec:

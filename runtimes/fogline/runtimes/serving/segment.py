@@ -71,7 +71,7 @@ class ServedSegment:
         self._frameworks = [framework for _, framework in loaded]
         collect_rarely()
         chain = Chain(loaded, self._counters, self.taps)
-        turns = Turns(chain.run, self.spec.batch.max_size, self._serving.queue, chain.settle)
+        turns = Turns(chain.run, self.spec.batch.max_size, self._serving.queue)
         self._application = Application(self._serving, chain, turns, self._counters, token)
         self._application.model.revision = self._revision
         self._enter(SegmentState.LOADED)

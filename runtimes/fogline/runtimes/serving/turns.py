@@ -48,21 +48,14 @@ class _Request:
 class Turns:
     """The bounded queue in front of the chain. Belongs to the loop's thread."""
 
-    def __init__(
-        self,
-        run: Callable[[Sequence[bytes]], list[Answer]],
-        batch: int,
-        bound: int,
-        settle: Callable[[], None] = lambda: None,
-    ) -> None:
-        """`batch`: most records in one call of `run`; `bound`: most that may wait; `settle`: called when the answers of
-        a call were given, since no caller needs to wait for what only we count."""
+    def __init__(self, run: Callable[[Sequence[bytes]], list[Answer]], batch: int, bound: int) -> None:
+        """`batch`: most records in one call of `run`; `bound`: most that may wait."""
         self.waiting = 0
         """Records."""
         self.batches = 0
         self.computed = 0
         """Records."""
-        self._run, self._settle = run, settle
+        self._run = run
         self._batch = batch
         self._bound = bound
         self._requests: collections.deque[_Request] = collections.deque()
@@ -107,7 +100,6 @@ class Turns:
                     request.end(error)
                 return
             _deal(taken, answers)
-            self._settle()
 
     def _take(self, now: float) -> list[tuple[_Request, int, int]]:
         """The next requests, with the places of the records to compute now."""
